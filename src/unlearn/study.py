@@ -1,0 +1,230 @@
+"""A study: the checked config, the runs it names, and the settings each stage depends on.
+
+Everything that can fail fails here, while the Snakefile is parsed: an exception in one of
+Snakemake's input functions is swallowed when the file already exists.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from unlearn import hyper, registry
+from unlearn.hyper import ConfigError
+from unlearn.provenance import canonical
+from unlearn.tables import Run
+
+SCOPES = ("first", "intermediate", "last", "intermediate+last", "all")
+CONTROLS = ("original", "retrain")
+REFERENCE = ("retrain", "all")
+
+
+class Study:
+    """The config, checked against the schema and against what the plug-ins declare.
+
+    Raises ConfigError with one line that names the key, and the file if ``files`` are given.
+    """
+
+    def __init__(self, config: Mapping[str, Any], schema: Mapping[str, Any], files: Sequence[str | Path] = ()):
+        self.config, self.files = config, [Path(f) for f in files]
+        try:
+            self._check_schema(schema)
+            self._check_names()
+            self._check_settings()
+        except ConfigError as error:
+            raise ConfigError(self._with_file(str(error))) from None
+
+    # --- the runs ---------------------------------------------------------------------------------
+
+    @cached_property
+    def cells(self) -> list[tuple[str, str]]:
+        """(method, scope): both controls on all layers, then every method on every scope."""
+        product = [(m, s) for m in self.config["methods"] for s in self.config["scopes"] if m != "original"]
+        return list(dict.fromkeys([(control, "all") for control in CONTROLS] + product))
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        c = self.config
+        return [
+            Run(arch, forget, method, scope, seed)
+            for arch in c["archs"]
+            for forget in c["forgets"]
+            for method, scope in self.cells
+            for seed in c["seeds"]
+        ]
+
+    @cached_property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(method for method, _ in self.cells))
+
+    # --- settings by stage (what a stage's result depends on, and nothing else) --------------------
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        return self.config["settings"]["datasets"][self.config["dataset"]]
+
+    def arch(self, arch: str) -> dict[str, Any]:
+        return self.config["settings"]["archs"][arch]
+
+    def dataset_settings(self) -> dict[str, Any]:
+        return canonical(self.dataset["source"])
+
+    def split_settings(self, forget: str) -> dict[str, Any]:
+        return canonical(self.config["settings"]["forgets"][forget])
+
+    def training_settings(self, arch: str) -> dict[str, Any]:
+        """The recipe of pretraining, which exact retraining repeats on the retain set."""
+        spec = self.arch(arch)
+        return canonical(
+            {
+                "model": {key: spec[key] for key in ("model", "args", "stem")} | {"normalize": self.dataset["normalize"]},
+                "method": _filled(hyper.Training, spec["train"], f"settings.archs.{arch}.train"),
+                **self._execution(),
+            }
+        )
+
+    def method_settings(self, arch: str, method: str) -> dict[str, Any]:
+        """Defaults of the method's file < settings.methods < settings.archs.<arch>.methods."""
+        if method == "retrain":
+            return self.training_settings(arch)
+        return canonical({"method": self._method_values(arch, method), **self._execution()})
+
+    def attack_settings(self, attack: str) -> dict[str, Any]:
+        values = _filled(
+            registry.declaration("attacks", attack).settings,
+            self.config["settings"]["attacks"].get(attack, {}),
+            f"settings.attacks.{attack}",
+        )
+        return canonical({"attack": values, "eps": self.dataset["eps"], "samples": self.config["settings"]["samples"]})
+
+    def probe_settings(self) -> dict[str, Any]:
+        return canonical(self.config["settings"]["probe"])
+
+    def report_settings(self) -> dict[str, Any]:
+        """What figures and tables need to know beyond the numbers: order, names and headline eps."""
+        c = self.config
+        return canonical(
+            {
+                "archs": c["archs"],
+                "forgets": c["forgets"],
+                "methods": self.methods,
+                "scopes": c["scopes"],
+                "attacks": c["attacks"],
+                "headline_eps": self.dataset["headline_eps"],
+                "labels": {a: self.arch(a)["label"] for a in c["archs"]},
+            }
+        )
+
+    def analysis_settings(self) -> dict[str, Any]:
+        return canonical(self.config["settings"]["analysis"])
+
+    def _execution(self) -> dict[str, Any]:
+        return {"augment": self.dataset["augment"], "precision": self.config["precision"]}
+
+    def _method_values(self, arch: str, method: str) -> dict[str, Any]:
+        given = {
+            **self.config["settings"]["methods"].get(method, {}),
+            **self.arch(arch)["methods"].get(method, {}),
+        }
+        where = f"settings.archs.{arch}.methods.{method}"
+        return _filled(registry.declaration("methods", method).settings, given, where)
+
+    # --- checks -----------------------------------------------------------------------------------
+
+    def _check_schema(self, schema: Mapping[str, Any]) -> None:
+        validator = jsonschema.Draft202012Validator(schema)
+        errors = sorted(validator.iter_errors(self.config), key=lambda e: (len(e.absolute_path), str(e.message)))
+        if errors:
+            error = errors[-1] if errors[0].absolute_path else errors[0]
+            key = ".".join(map(str, error.absolute_path))
+            raise ConfigError(f"{key or 'config'}: {_explain(error)}")
+
+    def _check_names(self) -> None:
+        c, known = self.config, self.config["settings"]
+        for key, singular in (("archs", "arch"), ("forgets", "forget set")):
+            for name in c[key]:
+                if name not in known[key]:
+                    raise ConfigError(f"{key}: {singular} {name!r} has no entry in settings.{key} ({', '.join(known[key])})")
+        if c["dataset"] not in known["datasets"]:
+            raise ConfigError(f"dataset: {c['dataset']!r} has no entry in settings.datasets ({', '.join(known['datasets'])})")
+        for kind in ("methods", "attacks", "metrics", "figures"):
+            for name in c[kind]:
+                registry.check(kind, name, kind)
+        for kind in ("methods", "attacks"):
+            for name in known[kind]:
+                registry.check(kind, name, f"settings.{kind}")
+        for arch, spec in known["archs"].items():
+            for name in spec["methods"]:
+                registry.check("methods", name, f"settings.archs.{arch}.methods")
+                if name == "retrain":
+                    raise ConfigError(f"settings.archs.{arch}.methods.retrain: exact retraining repeats {arch}.train")
+        if "retrain" in known["methods"]:
+            raise ConfigError("settings.methods.retrain: exact retraining repeats the recipe of each arch")
+
+    def _check_settings(self) -> None:
+        c, data = self.config, self.dataset
+        where = f"settings.datasets.{c['dataset']}"
+        registry.check("data", data["source"]["name"], f"{where}.source.name")
+        options = {k: v for k, v in data["source"].items() if k != "name"}
+        hyper.build(registry.declaration("data", data["source"]["name"]).settings, options, f"{where}.source")
+        if list(data["eps"]) != sorted(set(data["eps"])):
+            raise ConfigError(f"{where}.eps: must be in ascending order without repeats")
+        if data["headline_eps"] not in data["eps"]:
+            raise ConfigError(f"{where}.headline_eps: {data['headline_eps']} is not in {where}.eps")
+        for arch in c["archs"]:
+            self.training_settings(arch)
+            for method in self.methods:
+                self._method_values(arch, method) if method != "retrain" else None
+        for attack in c["attacks"]:
+            self.attack_settings(attack)
+        for forget in c["forgets"]:
+            self._check_forget(forget)
+
+    def _check_forget(self, forget: str) -> None:
+        spec, where = self.split_settings(forget), f"settings.forgets.{forget}"
+        for method in self.methods:
+            kinds = registry.declaration("methods", method).constants.get("FORGET_KINDS")
+            if kinds and spec["kind"] not in kinds:
+                raise ConfigError(f"{where}: method {method!r} is not defined for kind {spec['kind']!r}")
+
+    def _with_file(self, message: str) -> str:
+        """Name the last file that holds the longest known part of the key the message starts with."""
+        key = message.split(":")[0]
+        best, where = 0, None
+        for path in self.files:
+            depth = _depth(yaml.safe_load(path.read_text()) or {}, key.split("."))
+            if depth and depth >= best:
+                best, where = depth, path
+        return f"{where}: {message}" if where else message
+
+
+def _filled(cls: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    return asdict(hyper.build(cls, given, where))
+
+
+def _depth(tree: Any, keys: Sequence[str]) -> int:
+    for depth, key in enumerate(keys):
+        if not isinstance(tree, Mapping) or key not in tree:
+            return depth
+        tree = tree[key]
+    return len(keys)
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    match error.validator:
+        case "additionalProperties":
+            known = ", ".join(error.schema.get("properties", {}))
+            return f"{error.message.replace('Additional properties are not allowed', 'unknown key')}; known are {known}"
+        case "type" if isinstance(error.instance, str) and "number" in str(error.validator_value):
+            return error.message + hyper._yaml_hint(error.instance, float)
+        case _:
+            return error.message
+
+
+def groups(runs: Sequence[Run]) -> Iterator[tuple[str, str, int]]:
+    """The distinct (arch, forget, seed) of the runs, in order."""
+    yield from dict.fromkeys((run.arch, run.forget, run.seed) for run in runs)
