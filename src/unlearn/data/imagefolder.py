@@ -1,0 +1,75 @@
+"""A folder tree of images, one folder a class: ImageNet's layout and Tiny-ImageNet's.
+
+``root/train/<class>/**/*.JPEG``, and for the test split either the same below ``test`` or Tiny-
+ImageNet's ``val/images`` with ``val_annotations.txt`` (file name, class, box; tab separated).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from unlearn.data import DataError, Images, Source, decode, stack
+from unlearn.hyper import Literal, Natural, dataclass
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
+CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    root: str
+    train: str = "train"
+    test: str = "val"
+    size: Natural | None = None
+    mode: Literal["RGB", "L"] = "RGB"
+
+
+def load(settings: Settings) -> Source:
+    """Raises DataError for a missing or empty folder, an unknown class or an undecodable image."""
+    root = Path(settings.root)
+    train = root / settings.train
+    if not train.is_dir():
+        raise DataError(f"{train}: no such folder")
+    classes = sorted(folder.name for folder in train.iterdir() if folder.is_dir())
+    if not classes:
+        raise DataError(f"{train}: no class folders")
+    files = {"train": _by_folder(train, classes), "test": _test_files(root / settings.test, classes)}
+    return Source(classes, (chunk for split in files for chunk in _chunks(split, files[split], settings)))
+
+
+def _test_files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    annotations = folder / "val_annotations.txt"
+    if not annotations.is_file():
+        return _by_folder(folder, classes)
+    index = {name: i for i, name in enumerate(classes)}
+    found = []
+    for number, line in enumerate(annotations.read_text().splitlines(), 1):
+        name, label, *_ = line.split("\t")
+        if label not in index:
+            raise DataError(f"{annotations}, line {number}: class {label!r} is not in the training folder")
+        found.append((folder / "images" / name, index[label]))
+    return found
+
+
+def _by_folder(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    if unknown := {f.name for f in folder.iterdir() if f.is_dir()} - set(classes):
+        raise DataError(f"{folder}: classes {', '.join(sorted(unknown))} are not in the training folder")
+    found = [
+        (path, label)
+        for label, name in enumerate(classes)
+        for path in sorted((folder / name).rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+    ]
+    if not found:
+        raise DataError(f"{folder}: no images")
+    return found
+
+
+def _chunks(split: str, files: list[tuple[Path, int]], settings: Settings) -> Iterator[Images]:
+    import numpy as np
+
+    for start in range(0, len(files), CHUNK):
+        part = files[start : start + CHUNK]
+        arrays = [decode(path, settings.mode, settings.size, str(path)) for path, _ in part]
+        yield Images(split, stack(arrays, settings.root), np.array([label for _, label in part]))
