@@ -1,0 +1,70 @@
+"""Weights on disk: safetensors with the model's spec and provenance in the header. No pickle."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from unlearn.models import Classifier, Spec, create
+
+FORMAT = "unlearn-1"
+
+
+class CheckpointError(ValueError):
+    """A weights file that cannot be used; the message names it."""
+
+
+def save(model: Classifier, path: str | Path, metadata: dict[str, Any]) -> None:
+    """Write the state of ``model`` atomically. Raises CheckpointError for non-finite weights."""
+    path = Path(path)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if bad := [n for n, t in state.items() if t.is_floating_point() and not t.isfinite().all()]:
+        raise CheckpointError(f"{path}: {len(bad)} tensors are not finite, first {bad[0]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    header = {"format": FORMAT, "spec": json.dumps(model.spec.to_json()), "unlearn": json.dumps(metadata, sort_keys=True)}
+    try:
+        save_file(state, part, metadata=header)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(path: str | Path, device: str = "cpu") -> Classifier:
+    """The classifier in a weights file, in evaluation mode.
+
+    Raises CheckpointError for a missing or foreign file, or weights that do not fit their spec.
+    """
+    header = metadata(path)
+    model = create(Spec.from_json(header["spec"]), seed=0)
+    with safe_open(path, "pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return model.to(device).eval()
+
+
+def metadata(path: str | Path) -> dict[str, Any]:
+    """``spec`` and what ``save`` was given. Raises CheckpointError for a missing or foreign file."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file ({error})") from None
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a weights file of this project")
+    return {"spec": json.loads(header["spec"]), **json.loads(header["unlearn"])}
+
+
+def fresh(model: Classifier, seed: int) -> Classifier:
+    """A newly initialised classifier of the same spec, on the same device."""
+    return create(model.spec, seed).to(next(model.parameters()).device)
+
+

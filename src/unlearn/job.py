@@ -1,0 +1,100 @@
+"""What a method is given to work with: images by role, random streams, a meter, a history.
+
+Random streams derive from (seed, purpose, epoch) and never from what ran before, so a run does not
+depend on other runs, and methods that do the same thing do it bit for bit.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from unlearn.cost import Meter
+from unlearn.images import ImageSet, to_float
+from unlearn.models import Classifier, Spec, create
+
+log = logging.getLogger("unlearn")
+
+
+class AccessError(RuntimeError):
+    """A method asked for images of a role that it does not declare in SEES."""
+
+
+class Batch(NamedTuple):
+    """``x`` float32 [B, C, H, W] in [0, 1] (augmented), ``y`` int64 [B], and where it came from."""
+
+    x: Tensor
+    y: Tensor
+    role: str
+
+
+@dataclass
+class Job:
+    """``data`` holds the roles a method may see; ``scope`` says what may move."""
+
+    seed: int
+    spec: Spec
+    data: dict[str, ImageSet]
+    device: torch.device
+    scope: str = "all"
+    augment: dict[str, Any] = field(default_factory=lambda: {"crop": 0, "flip": False})
+    precision: str = "float32"
+    meter: Meter | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def stream(self, purpose: str, epoch: int = 0) -> int:
+        """The seed of a random stream."""
+        text = f"{self.seed}/{purpose}/{epoch}".encode()
+        return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+    def generator(self, purpose: str, epoch: int = 0) -> torch.Generator:
+        return torch.Generator().manual_seed(self.stream(purpose, epoch))
+
+    def images(self, role: str) -> ImageSet:
+        """Raises AccessError for a role that the method does not declare."""
+        if role not in self.data:
+            raise AccessError(f"images of role {role!r} are not in the method's SEES")
+        return self.data[role]
+
+    def batches(self, role: str, epoch: int, size: int) -> Iterator[Batch]:
+        """All images of a role once, shuffled and augmented by the epoch's own streams."""
+        images = self.images(role)
+        order = torch.randperm(len(images), generator=self.generator(f"order {role}", epoch))
+        generator = self.generator(f"augment {role}", epoch)
+        for index in order.split(size):
+            index = index.to(self.device)
+            x = augment(images.pixels[index], generator, **self.augment)
+            yield Batch(to_float(x), images.labels[index], role)
+
+    def fresh_model(self, purpose: str = "init") -> Classifier:
+        """A newly initialised classifier; "init" is the initialisation that pretraining starts from."""
+        return create(self.spec, self.stream(purpose)).to(self.device)
+
+    def autocast(self) -> AbstractContextManager:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+
+    def step(self, phase: str) -> AbstractContextManager:
+        return self.meter.step(phase) if self.meter else nullcontext()
+
+
+def augment(pixels: Tensor, generator: torch.Generator, crop: int, flip: bool) -> Tensor:
+    """Random crop of the zero-padded image and random mirror image, per sample; uint8 [B, C, H, W]."""
+    count, _, height, width = pixels.shape
+    if crop:
+        dy, dx = torch.randint(2 * crop + 1, (2, count, 1), generator=generator).to(pixels.device)
+        rows = torch.arange(height, device=pixels.device) + dy
+        columns = torch.arange(width, device=pixels.device) + dx
+        padded = torch.nn.functional.pad(pixels, [crop] * 4)
+        samples = torch.arange(count, device=pixels.device)
+        pixels = padded[samples[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if flip:
+        mirrored = torch.rand(count, generator=generator).to(pixels.device) < 0.5
+        pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
+    return pixels.contiguous()

@@ -1,0 +1,54 @@
+"""BS, boundary shrink: move each forgotten image to its nearest wrong class.
+
+Chen et al. 2023, "Boundary Unlearning" (arXiv:2303.11570, §3.2). One signed gradient step on the
+frozen original model gives a neighbour of the image; the class that the original predicts there
+becomes its label, and the model is fine-tuned on the forget set alone. ``strict`` takes the most
+likely class *other than the true one* there, as the paper's text asks; the official code keeps the
+true label where the step did not change the prediction (``strict: false``), which reinforces what
+is to be forgotten. The step is rounded to grey levels as in the official code.
+"""
+
+import copy
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+from unlearn.hyper import NonNegative, Positive, Training, dataclass
+from unlearn.job import Batch, Job
+from unlearn.models import Classifier
+from unlearn.training import fit
+
+SEES = ("forget",)
+
+
+@dataclass(frozen=True)
+class Settings(Training):
+    """``bound`` is the step in [0, 1] pixels; 1e-5 is the official rate on CIFAR-10."""
+
+    lr: NonNegative = 1e-5
+    bound: Positive = 0.1
+    strict: bool = True
+
+
+def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+    """Minimise the cross-entropy of clean forget images to their boundary labels."""
+    original = copy.deepcopy(model).requires_grad_(False).eval()
+
+    def shrunk(epoch: int) -> Iterator[Batch]:
+        for batch in job.batches("forget", epoch, settings.batch_size):
+            yield batch._replace(y=boundary_labels(original, batch, settings))
+
+    fit(model, settings, job, shrunk)
+
+
+def boundary_labels(original: Classifier, batch: Batch, settings: Settings) -> torch.Tensor:
+    """Label int64 [B] that ``original`` gives to the neighbour across the nearest boundary."""
+    x = batch.x.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(original(x), batch.y), x)
+    neighbour = (x.detach() + settings.bound * gradient.sign()).clamp(0, 1)
+    with torch.no_grad():
+        logits = original((neighbour * 255).round() / 255)
+        if settings.strict:
+            logits.scatter_(1, batch.y[:, None], -torch.inf)
+        return logits.argmax(1)

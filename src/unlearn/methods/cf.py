@@ -1,0 +1,23 @@
+"""CF, catastrophic forgetting: fine-tune on the retain set and let the rest fade.
+
+Goel et al. 2022, "Towards Adversarial Evaluations for Inexact Machine Unlearning"
+(arXiv:2201.06640, §4); on a smaller scope it is their CF-k. The defaults are SalUn's for "FT"
+(Fan et al. 2024: 10 epochs, learning rate 0.01).
+"""
+
+from unlearn.hyper import Training, dataclass
+from unlearn.job import Job
+from unlearn.models import Classifier
+from unlearn.training import fit
+
+SEES = ("retain",)
+
+
+@dataclass(frozen=True)
+class Settings(Training):
+    pass
+
+
+def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+    """Minimise the mean cross-entropy over the retain set."""
+    fit(model, settings, job, lambda epoch: job.batches("retain", epoch, settings.batch_size))

@@ -1,0 +1,27 @@
+"""Control: exact unlearning. Train again without the forgotten images, by the original recipe.
+
+On scope "all" the pretrained model is discarded. On a smaller scope only that scope starts afresh
+and the rest is kept frozen: EU-k of Goel et al. 2022, "Towards Adversarial Evaluations for Inexact
+Machine Unlearning" (arXiv:2201.06640, §4), for any k; batch norms in the scope start afresh too.
+The initialisation and data order come from the same streams as in pretraining, so retraining
+without anything to forget is pretraining.
+"""
+
+from unlearn import scopes
+from unlearn.hyper import Training, dataclass
+from unlearn.job import Job
+from unlearn.models import Classifier
+from unlearn.training import fit
+
+SEES = ("retain",)
+
+
+@dataclass(frozen=True)
+class Settings(Training):
+    pass
+
+
+def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+    """Reinitialise the scope and train it on the retain set."""
+    scopes.reinitialise(model, job.fresh_model("init"), job.scope)
+    fit(model, settings, job, lambda epoch: job.batches("retain", epoch, settings.batch_size))
