@@ -1,0 +1,132 @@
+"""Per-class spread of the activations of every normalization layer, in one pass.
+
+The raw material of the fairness-gap (Tran & Woo 2025): sigma_c^l, the standard deviation of layer
+l's activations over the images of class c. The source leaves the details open; each is a config
+key here, and docs/architecture.md argues the defaults.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import timm.layers as layers
+import torch
+from torch import Tensor, nn
+
+from unlearn.images import ImageSet, to_float
+
+NORMS = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    layers.RmsNorm,
+    layers.RmsNorm2d,
+    layers.SimpleNorm,
+    layers.SimpleNorm2d,
+    layers.FrozenBatchNormAct2d,
+)
+LAST = (nn.LayerNorm, nn.RMSNorm, layers.RmsNorm, layers.SimpleNorm)
+
+
+class ProbeError(RuntimeError):
+    """A model whose activations cannot be measured."""
+
+
+class Spread(NamedTuple):
+    """One layer and class: ``count`` images, mean and (population) standard deviation."""
+
+    layer: str
+    depth: int
+    label: int
+    count: int
+    mean: float
+    sigma: float
+
+
+def norm_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Normalization layers by name, in order of registration. Raises ProbeError if there are none."""
+    found = {name: module for name, module in model.named_modules() if isinstance(module, NORMS)}
+    if not found:
+        raise ProbeError("the model has no normalization layers, so it has no fairness-gap")
+    return found
+
+
+@torch.no_grad()
+def spreads(model: nn.Module, images: ImageSet, at: str, sigma: str, batch_size: int = 256) -> Iterator[Spread]:
+    """Yield a Spread per normalization layer and class present, layers in order of execution.
+
+    ``at``: "output" or "input" of the layer; ``sigma``: "channel" (over images and positions per
+    channel, then the mean over channels) or "pooled" (over everything at once). Evaluation mode,
+    sums in float64.
+    """
+    model.eval()
+    moments: dict[str, Moments] = {}
+    labels = torch.empty(0)
+
+    def hook(name: str):
+        def observe(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            x = output if at == "output" else inputs[0]
+            moments.setdefault(name, Moments()).add(channels_last(module, x), labels)
+
+        return observe
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in norm_layers(model).items()]
+    try:
+        for index in torch.arange(len(images), device=images.pixels.device).split(batch_size):
+            labels = images.labels[index]
+            model(to_float(images.pixels[index]))
+    finally:
+        for handle in handles:
+            handle.remove()
+    for depth, (name, found) in enumerate(moments.items()):
+        for label, (count, mean, spread) in found.by_class(pooled=sigma == "pooled").items():
+            yield Spread(name.removeprefix("net."), depth, label, count, mean, spread)
+
+
+def channels_last(module: nn.Module, x: Tensor) -> Tensor:
+    """[B, positions, channels] of any layer's activations.
+
+    Layer and RMS norms have channels last, batch and group norms at dimension 1, as have timm's
+    layer norms for [B, C, H, W], whose names end in 2d.
+    """
+    if not isinstance(module, LAST) or "2d" in type(module).__name__:
+        x = x.movedim(1, -1)
+    return x.reshape(len(x), -1, x.shape[-1])
+
+
+class Moments:
+    """Sums of x - k and (x - k)² per class and channel, in float64.
+
+    The shift k is the first batch's mean: without it the difference of the two sums cancels where
+    the mean is large against the spread.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[int, tuple[int, int, Tensor, Tensor]] = {}
+        self.shift: Tensor | None = None
+
+    def add(self, x: Tensor, labels: Tensor) -> None:
+        """``x`` [B, positions, channels], ``labels`` [B]."""
+        x = x.double()
+        if self.shift is None:
+            self.shift = x.mean((0, 1))
+        x = x - self.shift
+        first, second = x.sum(1), x.square().sum(1)
+        for label in labels.unique().tolist():
+            chosen = labels == label
+            images, values, s1, s2 = self.sums.get(label, (0, 0, 0.0, 0.0))
+            images += int(chosen.sum())
+            values += int(chosen.sum()) * x.shape[1]
+            self.sums[label] = images, values, s1 + first[chosen].sum(0), s2 + second[chosen].sum(0)
+
+    def by_class(self, pooled: bool) -> dict[int, tuple[int, float, float]]:
+        """Class → (images, mean, standard deviation)."""
+        found = {}
+        for label, (images, values, s1, s2) in sorted(self.sums.items()):
+            mean = s1 / values
+            variance = (s2 / values - mean.square()).clamp_min(0)
+            mean = mean + self.shift
+            if pooled:
+                variance = variance.mean() + mean.var(unbiased=False)
+            found[label] = images, mean.mean().item(), variance.sqrt().mean().item()
+        return found

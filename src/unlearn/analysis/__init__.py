@@ -1,0 +1,1 @@
+"""Statistics over runs: comparisons with exact retraining, and correlations between metrics."""

@@ -1,0 +1,82 @@
+"""Metrics. A file here has ``METRICS`` (name → Metric), and ``compute(run)`` or, for metrics that
+compare with exact retraining, ``compute_relative(run, reference)``; both yield Rows. No torch.
+
+Accuracies are shares in [0, 1]. Where a whole class is forgotten, "test" means the test images of
+the other classes: the forgotten class has its own metric, UA.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+
+class MetricError(ValueError):
+    """A metric that is not defined on what it is given, such as an empty group."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """``goal``: max, min, match_retrain, or info where no direction is good."""
+
+    label: str
+    goal: str
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+
+
+class Row(NamedTuple):
+    """A value with the number of samples it rests on and the keys that apply."""
+
+    metric: str
+    value: float
+    n: int
+    role: str | None = None
+    attack: str | None = None
+    eps: float | None = None
+    label: int | None = None
+    layer: str | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A run's tables: ``predictions`` (id, role, label) beside ``logits`` [N, C], ``adversarial``,
+    ``activations``, ``cost``, and ``metrics`` once the absolute ones are computed."""
+
+    predictions: pd.DataFrame
+    logits: np.ndarray
+    adversarial: pd.DataFrame
+    activations: pd.DataFrame
+    cost: pd.DataFrame
+    metrics: pd.DataFrame | None = None
+
+    @cached_property
+    def forgotten_classes(self) -> frozenset[int]:
+        """Classes of which nothing is retained."""
+        by_role = self.predictions.groupby("role")["label"].unique()
+        return frozenset(by_role["forget"]) - frozenset(by_role["retain"])
+
+    def of_role(self, role: str) -> tuple[np.ndarray, np.ndarray]:
+        """Labels [N] and logits [N, C] of a role. Raises MetricError if it has no images."""
+        chosen = ((self.predictions["role"] == role) & self.counted(self.predictions)).to_numpy()
+        if not chosen.any():
+            raise MetricError(f"no predictions for role {role!r}")
+        return self.predictions["label"].to_numpy()[chosen], self.logits[chosen]
+
+    def counted(self, frame: pd.DataFrame) -> pd.Series:
+        """False for the rows of test images of forgotten classes."""
+        return ~((frame["role"] == "test") & frame["label"].isin(self.forgotten_classes))
+
+    def value(self, metric: str) -> float:
+        """The value of a metric without keys. Raises MetricError if it was not measured."""
+        found = self.metrics.loc[self.metrics["metric"] == metric, "value"]
+        if len(found) != 1:
+            raise MetricError(f"needs one value of {metric!r}, found {len(found)}; is it in the config's metrics?")
+        return float(found.iloc[0])
+
+
+Rows = Iterator[Row]

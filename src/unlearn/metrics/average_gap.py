@@ -1,0 +1,16 @@
+"""Average gap: mean over UA, RA, TA and MIA-efficacy of |run - retrain|.
+
+Fan et al. 2024 (SalUn, Table 1), here between runs of the same seed; in [0, 1] where the paper has
+percentage points.
+"""
+
+from unlearn.metrics import Evidence, Metric, Row, Rows
+
+METRICS = {"average_gap": Metric("average gap", "min", 0, 1)}
+
+PARTS = ("ua", "ra", "ta", "mia_efficacy")
+
+
+def compute_relative(run: Evidence, reference: Evidence) -> Rows:
+    gaps = [abs(run.value(part) - reference.value(part)) for part in PARTS]
+    yield Row("average_gap", sum(gaps) / len(gaps), len(gaps))

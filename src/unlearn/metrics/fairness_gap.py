@@ -1,0 +1,52 @@
+"""The fairness-gap of Tran & Woo 2025 (arXiv:2504.13610).
+
+For normalization layer l and class c, sigma_c^l is the standard deviation of the layer's
+activations over the images of c; epsilon^l = max_c sigma_c^l - min_c sigma_c^l. The relative form
+divides by mean_c sigma_c^l: only it compares architectures. Forgotten classes are left out.
+"""
+
+import numpy as np
+
+from unlearn.metrics import Evidence, Metric, MetricError, Row, Rows
+
+METRICS = {
+    "fairness_gap": Metric("fairness-gap of a layer", "match_retrain", 0),
+    "fairness_gap_mean": Metric("fairness-gap", "match_retrain", 0),
+    "fairness_gap_max": Metric("largest fairness-gap", "match_retrain", 0),
+    "relative_fairness_gap": Metric("relative fairness-gap of a layer", "match_retrain", 0),
+    "relative_fairness_gap_mean": Metric("relative fairness-gap", "match_retrain", 0),
+    "relative_fairness_gap_max": Metric("largest relative fairness-gap", "match_retrain", 0),
+}
+
+
+def gap(sigma: np.ndarray) -> float:
+    """max - min over classes.
+
+    >>> gap(np.array([1.0, 4.0, 2.0]))
+    3.0
+    """
+    return float(sigma.max() - sigma.min())
+
+
+def relative_gap(sigma: np.ndarray) -> float:
+    """(max - min) / mean over classes. A layer whose activations are constant has no gap: 0.
+
+    >>> relative_gap(np.array([1.0, 4.0, 1.0]))
+    1.5
+    """
+    return gap(sigma) / float(sigma.mean()) if sigma.max() > 0 else 0.0
+
+
+def compute(run: Evidence) -> Rows:
+    """Per layer, and the mean and maximum over layers; n counts images, or layers."""
+    frame = run.activations[~run.activations["class"].isin(run.forgotten_classes) | (run.activations["role"] == "forget")]
+    for role, of_role in frame.groupby("role", sort=False):
+        for prefix, formula in (("fairness_gap", gap), ("relative_fairness_gap", relative_gap)):
+            values = []
+            for layer, of_layer in of_role.groupby("layer", sort=False):
+                if len(of_layer) < 2:
+                    raise MetricError(f"role {role!r} has {len(of_layer)} class; a fairness-gap needs two")
+                values.append(formula(of_layer["sigma"].to_numpy()))
+                yield Row(prefix, values[-1], int(of_layer["count"].sum()), role=role, layer=layer)
+            yield Row(f"{prefix}_mean", float(np.mean(values)), len(values), role=role)
+            yield Row(f"{prefix}_max", max(values), len(values), role=role)
