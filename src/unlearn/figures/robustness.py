@@ -1,0 +1,55 @@
+"""Robust accuracy against the radius of the attack, per method, on test images."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from unlearn.figures import cells, colours, errors, name, panels, plt, seeds
+
+NEEDS = ("comparisons",)
+
+
+def data(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataFrame:
+    """Robust accuracy per attack and eps, and clean accuracy (TA) as eps 0."""
+    frame = tables["comparisons"]
+    robust = frame[(frame["metric"] == "robust_accuracy") & (frame["role"] == "test")]
+    clean = frame[frame["metric"] == "ta"]
+    parts = [clean.assign(attack=attack, eps=0.0, role="test") for attack in settings["attacks"]]
+    columns = ["arch", "forget", "method", "scope", "attack", "eps", "mean", "low", "high", "n"]
+    found = cells(pd.concat([*parts, robust])[columns], settings)
+    found["attack"] = found["attack"].astype(str)
+    return found
+
+
+def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
+    """A row per attack, a column per architecture and forget set; methods on their widest scope."""
+    attacks = settings["attacks"]
+    groups = list(dict.fromkeys(zip(frame["arch"], frame["forget"], strict=True)))
+    widest = "all" if "all" in settings["scopes"] else settings["scopes"][-1]
+    palette = colours(settings)
+    figure, axes = plt.subplots(
+        len(attacks), len(groups), figsize=(3.8 * len(groups), 2.5 * len(attacks) + 0.6), squeeze=False, sharex=True, sharey=True, layout="constrained"
+    )
+    for row, attack in enumerate(attacks):
+        for column, (arch, forget) in enumerate(groups):
+            axis = axes[row][column]
+            panel = frame[(frame["arch"] == arch) & (frame["forget"] == forget) & (frame["attack"] == attack)]
+            for method in settings["methods"]:
+                control = method in ("original", "retrain")
+                line = panel[(panel["method"] == method) & (panel["scope"] == ("all" if control else widest))].sort_values("eps")
+                axis.errorbar(
+                    line["eps"], line["mean"] * 100, None if errors(line) is None else [e * 100 for e in errors(line)],
+                    color=palette[method], lw=2 if control else 1, marker=".", capsize=2, label=name(method), zorder=3 if control else 2,
+                )
+            label = settings["labels"][arch] + (f", forget {forget}" if len(settings["forgets"]) > 1 else "")
+            axis.set_title(f"{attack.upper()}, {label}")
+            axis.axvline(settings["headline_eps"], color="0.8", lw=0.8, zorder=1)
+            axis.set_ylim(0, 100)
+            if column == 0:
+                axis.set_ylabel("robust accuracy, test (%)")
+            if row == len(attacks) - 1:
+                axis.set_xlabel(r"$L_\infty$ radius $\epsilon$ (pixels in [0, 1])")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), title=f"scope: {widest} ({seeds(frame)})")
+    return figure

@@ -1,0 +1,37 @@
+"""figure and table: from the study-wide tables to what a reader sees."""
+
+from typing import Any
+
+import pandas as pd
+
+from unlearn import registry, tables
+from unlearn.figures import STYLE, plt
+from unlearn.main_table import main_table, to_latex, to_markdown
+
+
+def figure(name: str, inputs: dict[str, str], pdf: str, png: str, csv: str, settings: dict[str, Any]) -> None:
+    """Draw one figure; the CSV holds exactly the plotted numbers."""
+    module = registry.load("figures", name)
+    frame = module.data(_read(inputs, module.NEEDS), settings)
+    if frame.empty:
+        raise ValueError(f"figure {name!r} has nothing to plot; are its metrics in the config?")
+    with plt.rc_context(STYLE):
+        drawn = module.draw(frame, settings)
+        frame.to_csv(csv, index=False)
+        drawn.savefig(png)
+        drawn.savefig(pdf, metadata={"CreationDate": None})
+        plt.close(drawn)
+
+
+def table(comparisons: str, csv: str, markdown: str, latex: str, settings: dict[str, Any]) -> None:
+    """The main table: full precision as CSV, rounded with intervals as Markdown and LaTeX."""
+    frame = main_table(tables.read("comparisons", comparisons).to_pandas(), settings)
+    frame.to_csv(csv, index=False)
+    with open(markdown, "w") as file:
+        file.write(to_markdown(frame, settings))
+    with open(latex, "w") as file:
+        file.write(to_latex(frame, settings))
+
+
+def _read(inputs: dict[str, str], needs: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+    return {need: tables.read(need, inputs[need]).to_pandas() for need in needs}

@@ -1,0 +1,92 @@
+"""pretrain and unlearn: the two stages that make models."""
+
+import logging
+from typing import Any
+
+import torch
+
+from unlearn import checkpoint, images, registry, tables
+from unlearn.cost import Meter
+from unlearn.hyper import Training, build
+from unlearn.job import Job
+from unlearn.models import Classifier, Spec
+from unlearn.provenance import record
+from unlearn.tables import Run
+from unlearn.training import fit
+
+log = logging.getLogger("unlearn")
+
+
+def pretrain(
+    dataset: str, model: str, history: str, cost: str, arch: str, seed: int, settings: dict[str, Any], device: str
+) -> None:
+    """Train the original model on the whole training split and write weights, history and cost."""
+    recipe = build(Training, settings["method"], "train")
+    job = Job(
+        seed,
+        model_spec(dataset, settings["model"]),
+        {"train": images.training_set(dataset).to(device)},
+        torch.device(device),
+        augment=settings["augment"],
+        precision=settings["precision"],
+    )
+    net = job.fresh_model("init")
+    with Meter(net, job.device) as job.meter:
+        fit(net, recipe, job, lambda epoch: job.batches("train", epoch, recipe.batch_size))
+    _write(net, job, Run(arch, "none", "pretrain", "all", seed), settings, model, history, cost)
+
+
+def unlearn(
+    run: dict[str, Any],
+    dataset: str,
+    split: str,
+    original: str | None,
+    model: str,
+    history: str,
+    cost: str,
+    settings: dict[str, Any],
+    device: str,
+) -> None:
+    """Run one method on one scope, starting from the ``original`` weights (none for a full retrain)."""
+    identity = Run(**run)
+    method = registry.load("methods", identity.method)
+    spec = Spec.from_json(checkpoint.metadata(original)["spec"]) if original else model_spec(dataset, settings["model"])
+    seen = images.by_role(dataset, split, method.SEES)
+    job = Job(
+        identity.seed,
+        spec,
+        {role: found.to(device) for role, found in seen.items()},
+        torch.device(device),
+        scope=identity.scope,
+        augment=settings["augment"],
+        precision=settings["precision"],
+    )
+    net = checkpoint.load(original, device) if original else job.fresh_model("init")
+    with Meter(net, job.device) as job.meter:
+        method.unlearn(net, job, registry.settings("methods", identity.method, settings["method"]))
+    _write(net, job, identity, settings, model, history, cost)
+
+
+def model_spec(dataset: str, model: dict[str, Any]) -> Spec:
+    """The spec of a config's architecture for a dataset's classes and image shape."""
+    classes, shape = images.describe(dataset)
+    return Spec(classes=len(classes), shape=shape, **model)
+
+
+def _write(net: Classifier, job: Job, run: Run, settings: dict[str, Any], model: str, history: str, cost: str) -> None:
+    metadata = record(settings, run=vars(run), device=str(job.device), threads=torch.get_num_threads())
+    columns = ("epoch", "loss", "lr", "seconds")
+    tables.write("history", history, {key: [row[key] for row in job.history] for key in columns}, metadata, run)
+    moved = sum(p.numel() for p in net.parameters() if p.requires_grad) if run.method != "original" else 0
+    measured = {
+        "seconds": job.meter.seconds,
+        "cpu_seconds": job.meter.cpu_seconds,
+        "peak_memory": job.meter.peak_memory,
+        "trainable_parameters": moved,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "device": torch.cuda.get_device_name() if job.device.type == "cuda" else "cpu",
+        "precision": job.precision,
+    }
+    tables.write("cost", cost, {key: [value] for key, value in measured.items()}, metadata, run)
+    checkpoint.save(net, model, metadata)
+    log.info("%.2f s, peak %.1f MB, %d parameters moved", measured["seconds"], measured["peak_memory"] / 1e6, moved)
