@@ -1,0 +1,32 @@
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+# Limits this machine (`--resources gpu=1`), not a cluster.
+resource_scopes:
+    gpu="local",
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+pathvars:
+    results=RESULTS,
+    logs=LOGS,
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        collect("<results>/figures/{figure}.pdf", figure=STUDY.config["figures"]),
+        "<results>/tables/main.md",

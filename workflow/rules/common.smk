@@ -1,0 +1,144 @@
+"""The checked study, code fingerprints, and what rules need to look up in them."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "src"))
+os.environ.update(PYTHONPATH=f"{ROOT}/src")
+
+from unlearn import warm
+from unlearn.hyper import ConfigError
+from unlearn.provenance import Sources
+from unlearn.study import Study
+from unlearn.tables import Run
+
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())["study"]
+
+try:
+    STUDY = Study(config, SCHEMA, workflow.configfiles)
+except ConfigError as error:
+    raise WorkflowError(str(error))
+
+# Studies live side by side; the default one has the short paths.
+FOLDER = Path("" if STUDY.config["study"] == DEFAULT else STUDY.config["study"])
+RESULTS, LOGS = str("results" / FOLDER), str("logs" / FOLDER)
+RUN = "<results>/runs/{arch}/{forget}/{method}-{scope}/seed{seed}"
+RUN_LOG = "<logs>/{arch}/{forget}/{method}-{scope}/seed{seed}"
+
+# Jobs on this machine share processes that have the libraries loaded; see unlearn.warm.
+if workflow.is_main_process:
+    os.environ[warm.OWNER] = str(os.getpid())
+else:
+    os.environ.pop(warm.OWNER, None)
+
+
+def fingerprints():
+    """Rule, or rule/plug-in -> fingerprint of all the code it runs. A misspelt name stops here."""
+    config, sources = STUDY.config, Sources(ROOT / "src", ROOT / "workflow/scripts")
+    metrics = [f"unlearn.metrics.{name}" for name in config["metrics"]]
+    plain = {
+        "dataset": [
+            "unlearn.stages.dataset",
+            f"unlearn.data.{STUDY.dataset['source']['name']}",
+        ],
+        "split": ["unlearn.stages.split"],
+        "pretrain": ["unlearn.stages.train"],
+        "predict": ["unlearn.stages.predict"],
+        "probe": ["unlearn.stages.probe"],
+        "measure": ["unlearn.stages.measure", *metrics],
+        "collect": ["unlearn.stages.collect"],
+        "analyse": ["unlearn.stages.analyse"],
+        "table": ["unlearn.stages.report"],
+    }
+    plugins = {
+        "unlearn": ("unlearn.stages.train", "methods", STUDY.methods),
+        "attack": ("unlearn.stages.attack", "attacks", config["attacks"]),
+        "figure": ("unlearn.stages.report", "figures", config["figures"]),
+    }
+    found = {
+        name: sources.digest(f"{name}.py", *roots) for name, roots in plain.items()
+    }
+    for step, (stage, kind, names) in plugins.items():
+        for name in names:
+            found[f"{step}/{name}"] = sources.digest(
+                f"{step}.py", stage, f"unlearn.{kind}.{name}"
+            )
+    return found
+
+
+try:
+    CODE = fingerprints()
+except SyntaxError as error:
+    raise WorkflowError(str(error))
+
+
+wildcard_constraints:
+    arch="|".join(map(re.escape, STUDY.config["archs"])),
+    forget="|".join(map(re.escape, STUDY.config["forgets"])),
+    method="|".join(map(re.escape, STUDY.methods)),
+    scope="first|intermediate|last|intermediate[+]last|all",
+    attack="|".join(map(re.escape, STUDY.config["attacks"])),
+    figure="|".join(map(re.escape, STUDY.config["figures"])),
+    seed=r"\d+",
+
+
+def code(rule):
+    """Params: the fingerprint of a rule, whose name may hold a wildcard ("attack/{attack}")."""
+    return lambda wildcards: CODE[rule.format(**wildcards)]
+
+
+def settings(kind, *names):
+    """Params: the study's settings of a kind for the named wildcards, as one sorted mapping."""
+    return lambda wildcards: getattr(STUDY, f"{kind}_settings")(
+        *(wildcards[name] for name in names)
+    )
+
+
+def identity(wildcards):
+    """Params: the run's identity, for the columns of its tables."""
+    keys = ("arch", "forget", "method", "scope")
+    return {**{key: wildcards[key] for key in keys}, "seed": int(wildcards.seed)}
+
+
+def of_run(run, file):
+    """The path of a file of a run."""
+    return f"{RUN.format(**vars(run))}/{file}"
+
+
+def original_weights(wildcards):
+    """The pretrained model, which exact retraining of all layers does not need."""
+    if (wildcards.method, wildcards.scope) == ("retrain", "all"):
+        return {}
+    return {
+        "original": f"<results>/pretrained/{wildcards.arch}/seed{wildcards.seed}/model.safetensors"
+    }
+
+
+def reference_metrics(wildcards):
+    """The metrics of exact retraining; none for exact retraining itself."""
+    if (wildcards.method, wildcards.scope) == ("retrain", "all"):
+        return {}
+    group = {"arch": wildcards.arch, "forget": wildcards.forget, "seed": wildcards.seed}
+    return {
+        "reference": of_run(
+            Run(method="retrain", scope="all", **group), "metrics.parquet"
+        )
+    }
+
+
+def forget_list(wildcards):
+    """The file of ids that a forget set is read from, if it is of that kind."""
+    chosen = STUDY.split_settings(wildcards.forget)
+    return {"ids": chosen["file"]} if chosen["kind"] == "ids" else {}
+
+
+def gpus(_):
+    """GPUs that a training or attacking job reserves; `device: auto` reserves none."""
+    return int(STUDY.config["device"] == "cuda")

@@ -1,0 +1,33 @@
+rule dataset:
+    output:
+        "<results>/dataset.parquet",
+    log:
+        "<logs>/dataset.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=settings("dataset"),
+        code=code("dataset"),
+    message:
+        "Dataset: {params.settings[name]}"
+    script:
+        "../scripts/dataset.py"
+
+
+rule split:
+    input:
+        unpack(forget_list),
+        dataset="<results>/dataset.parquet",
+    output:
+        "<results>/splits/{forget}.parquet",
+    log:
+        "<logs>/splits/{forget}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=settings("split", "forget"),
+        code=code("split"),
+    message:
+        "Split: what {wildcards.forget} forgets"
+    script:
+        "../scripts/split.py"

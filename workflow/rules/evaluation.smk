@@ -1,0 +1,89 @@
+rule predict:
+    input:
+        model=f"{RUN}/model.safetensors",
+        dataset="<results>/dataset.parquet",
+        split="<results>/splits/{forget}.parquet",
+    output:
+        f"{RUN}/predictions.parquet",
+    log:
+        f"{RUN_LOG}/predict.log",
+    conda:
+        "../../environment.yml"
+    params:
+        run=identity,
+        code=code("predict"),
+    message:
+        "Predict: {wildcards.method}-{wildcards.scope}, {wildcards.arch}, {wildcards.forget}, seed {wildcards.seed}"
+    script:
+        "../scripts/predict.py"
+
+
+rule probe:
+    input:
+        model=f"{RUN}/model.safetensors",
+        dataset="<results>/dataset.parquet",
+        split="<results>/splits/{forget}.parquet",
+    output:
+        f"{RUN}/activations.parquet",
+    log:
+        f"{RUN_LOG}/probe.log",
+    conda:
+        "../../environment.yml"
+    params:
+        run=identity,
+        settings=settings("probe"),
+        code=code("probe"),
+    message:
+        "Probe: {wildcards.method}-{wildcards.scope}, {wildcards.arch}, {wildcards.forget}, seed {wildcards.seed}"
+    script:
+        "../scripts/probe.py"
+
+
+rule attack:
+    input:
+        model=f"{RUN}/model.safetensors",
+        dataset="<results>/dataset.parquet",
+        split="<results>/splits/{forget}.parquet",
+    output:
+        f"{RUN}/adversarial-{{attack}}.parquet",
+    log:
+        f"{RUN_LOG}/attack-{{attack}}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu=gpus,
+    params:
+        run=identity,
+        settings=settings("attack", "attack"),
+        code=code("attack/{attack}"),
+    message:
+        "Attack by {wildcards.attack}: {wildcards.method}-{wildcards.scope}, {wildcards.arch}, {wildcards.forget}, seed {wildcards.seed}"
+    script:
+        "../scripts/attack.py"
+
+
+rule measure:
+    input:
+        unpack(reference_metrics),
+        predictions=f"{RUN}/predictions.parquet",
+        adversarial=collect(
+            f"{RUN}/adversarial-{{attack}}.parquet",
+            attack=STUDY.config["attacks"],
+            allow_missing=True,
+        ),
+        activations=f"{RUN}/activations.parquet",
+        cost=f"{RUN}/cost.parquet",
+    output:
+        f"{RUN}/metrics.parquet",
+    log:
+        f"{RUN_LOG}/measure.log",
+    conda:
+        "../../environment.yml"
+    params:
+        run=identity,
+        metrics=" ".join(STUDY.config["metrics"]),
+        code=code("measure"),
+    message:
+        "Measure: {wildcards.method}-{wildcards.scope}, {wildcards.arch}, {wildcards.forget}, seed {wildcards.seed}"
+    script:
+        "../scripts/measure.py"

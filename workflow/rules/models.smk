@@ -1,0 +1,74 @@
+rule pretrain:
+    input:
+        dataset="<results>/dataset.parquet",
+    output:
+        model="<results>/pretrained/{arch}/seed{seed}/model.safetensors",
+        history="<results>/pretrained/{arch}/seed{seed}/history.parquet",
+        cost="<results>/pretrained/{arch}/seed{seed}/cost.parquet",
+    log:
+        "<logs>/pretrained/{arch}/seed{seed}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu=gpus,
+    params:
+        settings=settings("training", "arch"),
+        code=code("pretrain"),
+    message:
+        "Pretrain: {wildcards.arch}, seed {wildcards.seed}"
+    script:
+        "../scripts/pretrain.py"
+
+
+rule retrain:
+    input:
+        unpack(original_weights),
+        dataset="<results>/dataset.parquet",
+        split="<results>/splits/{forget}.parquet",
+    output:
+        model=f"{RUN}/model.safetensors",
+        history=f"{RUN}/history.parquet",
+        cost=f"{RUN}/cost.parquet",
+    log:
+        f"{RUN_LOG}/unlearn.log",
+    wildcard_constraints:
+        method="retrain",
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu=gpus,
+    params:
+        run=identity,
+        settings=settings("training", "arch"),
+        code=code("unlearn/{method}"),
+    message:
+        "Retrain: {wildcards.arch} without {wildcards.forget}, {wildcards.scope} layers, seed {wildcards.seed}"
+    script:
+        "../scripts/unlearn.py"
+
+
+rule unlearn:
+    input:
+        unpack(original_weights),
+        dataset="<results>/dataset.parquet",
+        split="<results>/splits/{forget}.parquet",
+    output:
+        model=f"{RUN}/model.safetensors",
+        history=f"{RUN}/history.parquet",
+        cost=f"{RUN}/cost.parquet",
+    log:
+        f"{RUN_LOG}/unlearn.log",
+    wildcard_constraints:
+        method="|".join(re.escape(m) for m in STUDY.methods if m != "retrain"),
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu=gpus,
+    params:
+        run=identity,
+        settings=settings("method", "arch", "method"),
+        code=code("unlearn/{method}"),
+    message:
+        "Unlearn: {wildcards.method} on {wildcards.scope} layers of {wildcards.arch}, {wildcards.forget}, seed {wildcards.seed}"
+    script:
+        "../scripts/unlearn.py"

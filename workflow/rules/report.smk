@@ -1,0 +1,77 @@
+rule collect:
+    input:
+        [of_run(run, "metrics.parquet") for run in STUDY.runs],
+    output:
+        "<results>/metrics.parquet",
+    log:
+        "<logs>/collect.log",
+    conda:
+        "../../environment.yml"
+    params:
+        runs=len(STUDY.runs),
+        code=code("collect"),
+    message:
+        "Collect the metrics of {params.runs} runs"
+    script:
+        "../scripts/collect.py"
+
+
+rule analyse:
+    input:
+        "<results>/metrics.parquet",
+    output:
+        comparisons="<results>/comparisons.parquet",
+        correlations="<results>/correlations.parquet",
+    log:
+        "<logs>/analyse.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=settings("analysis"),
+        code=code("analyse"),
+    message:
+        "Compare with exact retraining, correlate"
+    script:
+        "../scripts/analyse.py"
+
+
+rule figure:
+    input:
+        metrics="<results>/metrics.parquet",
+        comparisons="<results>/comparisons.parquet",
+        correlations="<results>/correlations.parquet",
+    output:
+        pdf="<results>/figures/{figure}.pdf",
+        png="<results>/figures/{figure}.png",
+        csv="<results>/figures/{figure}.csv",
+    log:
+        "<logs>/figures/{figure}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=settings("report"),
+        code=code("figure/{figure}"),
+    message:
+        "Figure: {wildcards.figure}"
+    script:
+        "../scripts/figure.py"
+
+
+rule table:
+    input:
+        "<results>/comparisons.parquet",
+    output:
+        csv="<results>/tables/main.csv",
+        markdown="<results>/tables/main.md",
+        latex="<results>/tables/main.tex",
+    log:
+        "<logs>/table.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=settings("report"),
+        code=code("table"),
+    message:
+        "Main table"
+    script:
+        "../scripts/table.py"

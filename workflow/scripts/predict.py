@@ -1,0 +1,15 @@
+"""Rule `predict`: see unlearn.stages."""
+
+from unlearn.launch import launch
+
+launch(
+    "unlearn.stages.predict:predict",
+    logfile=snakemake.log[0],
+    code=snakemake.params.code,
+    threads=snakemake.threads,
+    kind="torch",
+    **snakemake.input,
+    out=snakemake.output[0],
+    run=snakemake.params.run,
+    device=snakemake.config["device"],
+)

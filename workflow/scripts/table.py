@@ -1,0 +1,14 @@
+"""Rule `table`: see unlearn.stages."""
+
+from unlearn.launch import launch
+
+launch(
+    "unlearn.stages.report:table",
+    logfile=snakemake.log[0],
+    code=snakemake.params.code,
+    threads=snakemake.threads,
+    kind="tables",
+    comparisons=snakemake.input[0],
+    **snakemake.output,
+    settings=snakemake.params.settings,
+)
