@@ -22,7 +22,7 @@ from typing import Any
 
 OWNER = "UNLEARN_WARM"  # pid of the workflow process that servers live with; unset: no servers
 PRELOAD = {
-    "torch": ("numpy", "pyarrow.parquet", "torch", "timm", "torchattacks"),
+    "torch": ("numpy", "pandas", "pyarrow.parquet", "torch", "timm", "torchattacks"),
     "tables": ("numpy", "pandas", "pyarrow.parquet", "scipy.stats", "sklearn.svm", "matplotlib.pyplot"),
 }
 START_TIMEOUT = 120

@@ -42,7 +42,12 @@ rule figure:
         correlations="<results>/correlations.parquet",
     output:
         pdf="<results>/figures/{figure}.pdf",
-        png="<results>/figures/{figure}.png",
+        png=report(
+            "<results>/figures/{figure}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
         csv="<results>/figures/{figure}.csv",
     log:
         "<logs>/figures/{figure}.log",
@@ -61,7 +66,12 @@ rule table:
     input:
         "<results>/comparisons.parquet",
     output:
-        csv="<results>/tables/main.csv",
+        csv=report(
+            "<results>/tables/main.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "main"},
+        ),
         markdown="<results>/tables/main.md",
         latex="<results>/tables/main.tex",
     log:

@@ -53,4 +53,5 @@ def compare(metrics: pd.DataFrame, confidence: float) -> pd.DataFrame:
         low, high = interval(values, confidence)
         gap_low, gap_high = interval(differences, confidence)
         found.append((*key, values.mean(), low, high, differences.mean(), gap_low, gap_high, paired_p(differences), len(values)))
-    return pd.DataFrame(found, columns=[*KEY, "mean", "low", "high", "gap", "gap_low", "gap_high", "p", "n"])
+    columns = [*KEY, "mean", "low", "high", "gap", "gap_low", "gap_high", "p", "n"]
+    return pd.DataFrame(found, columns=columns).astype({"class": "Int64"})

@@ -1,0 +1,35 @@
+# `make all` runs the default study from nothing, `make test` the tests.
+PYTHON ?= python3
+CORES ?= $(shell getconf _NPROCESSORS_ONLN)
+STUDY ?=
+BIN = .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: all test test-fast lint requirements clean
+all: $(BIN)/.installed
+	snakemake --cores $(CORES) $(if $(STUDY),--configfile studies/$(STUDY).yaml) all
+
+test: $(BIN)/.installed lint
+	pytest -n $(CORES) tests
+
+test-fast: $(BIN)/.installed
+	pytest -n $(CORES) -m "not slow" tests
+
+lint: $(BIN)/.installed
+	ruff check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+# requirements.txt is complete, and torchattacks' pin of an old `requests` is left out of it.
+$(BIN)/.installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements.txt
+	touch $@
+
+# Keeps the versions that still fit; `make requirements UPGRADE=--upgrade` takes the newest.
+requirements:
+	uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --extra dev $(UPGRADE) pyproject.toml -o requirements.txt
+	sed -i '1i # Resolved from pyproject.toml by `make requirements`; install with --no-deps.' requirements.txt
+
+clean:
+	rm -rf results logs .snakemake

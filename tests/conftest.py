@@ -1,0 +1,127 @@
+"""Tiny networks, tiny data and tiny studies. Nothing here imports torch before a test asks for it."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # workers of pytest-xdist share the cores
+
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES, SHAPE = 4, (1, 8, 8)
+NETS = {
+    "batchnorm": ("resnet18", {"layers": [1, 1, 1, 1], "channels": [4, 4, 8, 8]}, "cifar"),
+    "layernorm": (
+        "vit_tiny_patch16_224",
+        {"img_size": 8, "patch_size": 2, "embed_dim": 16, "depth": 3, "num_heads": 2},
+        "native",
+    ),
+}
+
+
+@pytest.fixture(params=list(NETS))
+def spec(request):
+    """The spec of a network with batch norms, then of one with layer norms."""
+    from unlearn.models import Spec
+
+    model, args, stem = NETS[request.param]
+    return Spec(model, CLASSES, SHAPE, args, stem)
+
+
+@pytest.fixture
+def net(spec):
+    """A fresh classifier of the spec."""
+    from unlearn.models import create
+
+    return create(spec, seed=0)
+
+
+@pytest.fixture
+def make_images():
+    """``make_images(count, seed)``: random bytes, classes in turn, ids from 100 on."""
+    import torch
+
+    from unlearn.images import ImageSet
+
+    def make(count=24, seed=0, first=100):
+        pixels = torch.randint(256, (count, *SHAPE), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+        return ImageSet(torch.arange(first, first + count), pixels, torch.arange(count) % CLASSES)
+
+    return make
+
+
+@pytest.fixture
+def make_job(make_images):
+    """``make_job(spec, scope, roles)``: a job on 20 retain and 12 forget images; equal calls give equal jobs."""
+    import torch
+
+    from unlearn.job import Job
+
+    sets = {"retain": make_images(20, 1, 0), "forget": make_images(12, 2, 20), "train": make_images(20, 1, 0)}
+
+    def make(spec, scope="all", roles=("retain", "forget"), seed=0, **more):
+        return Job(seed, spec, {role: sets[role] for role in roles}, torch.device("cpu"), scope, **more)
+
+    return make
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Path of a dataset table: 40 training and 16 test images, ids 0…55, four named classes."""
+    from unlearn import tables
+
+    rng, count = np.random.default_rng(0), 56
+    columns = {
+        "id": np.arange(count),
+        "split": ["train"] * 40 + ["test"] * 16,
+        "label": np.arange(count) % CLASSES,
+        "image": [rng.integers(256, size=SHAPE, dtype=np.uint8).tobytes() for _ in range(count)],
+    }
+    path = tmp_path / "dataset.parquet"
+    tables.write("dataset", path, columns, {"classes": ["ant", "bee", "cat", "dog"], "shape": list(SHAPE)})
+    return str(path)
+
+
+@pytest.fixture
+def split(dataset, tmp_path):
+    """Path of a split of ``dataset``: the first ten training images are forgotten."""
+    from unlearn import tables
+
+    path = tmp_path / "split.parquet"
+    role = ["forget"] * 10 + ["retain"] * 30 + ["test"] * 16
+    tables.write("split", path, {"id": np.arange(56), "role": role}, {})
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def schema():
+    return yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+
+
+@pytest.fixture(scope="session")
+def default_config():
+    return yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+@pytest.fixture
+def config(default_config):
+    """The default config, to be edited."""
+    return copy.deepcopy(default_config)
+
+
+@pytest.fixture
+def python():
+    """``python(code)`` runs code in a fresh interpreter and returns what it printed."""
+
+    def run(code):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return run

@@ -1,0 +1,122 @@
+"""Who imports whom: the arrows of the design, and what never loads torch or Snakemake."""
+
+import ast
+
+import pytest
+from conftest import ROOT
+
+from unlearn.provenance import Sources
+
+SOURCES = Sources(ROOT / "src", ROOT / "workflow/scripts")
+CONFIG = ("unlearn.study", "unlearn.provenance", "unlearn.registry", "unlearn.hyper", "unlearn.tables", "unlearn.warm")
+STAGES_OF_TABLES = ("measure", "collect", "analyse", "report", "split")
+
+# Module or package → what of this package it may import, besides itself.
+PLUGIN = {"hyper"}
+MODEL = {"models", "images", "tables", "job", "cost", "scopes", "training", "hyper"}
+ALLOWED = {
+    "hyper": set(),
+    "tables": set(),
+    "provenance": set(),
+    "warm": {"launch"},
+    "launch": {"provenance", "warm"},
+    "registry": {"hyper"},
+    "study": {"hyper", "provenance", "registry", "tables"},
+    "cost": set(),
+    "models": {"smallvit"},
+    "smallvit": set(),
+    "images": {"tables"},
+    "scopes": set(),
+    "checkpoint": {"models"},
+    "job": {"cost", "images", "models"},
+    "training": {"scopes", "hyper", "job", "models"},
+    "methods": MODEL,
+    "attacks": PLUGIN,
+    "data": PLUGIN,
+    "robustness": {"images"},
+    "activations": {"images"},
+    "metrics": set(),
+    "analysis": {"tables"},
+    "figures": set(),
+    "main_table": {"figures"},
+    "stages": {
+        *("tables", "provenance", "registry", "images", "models", "checkpoint", "job", "cost", "training", "hyper"),
+        *("robustness", "activations", "data", "metrics", "analysis", "figures", "main_table"),
+    },
+}
+
+
+def part(module):
+    """The layer of a module: "unlearn.methods.rl" → "methods"."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path):
+    """Top-level names of everything a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("module", sorted(m for m in SOURCES.modules if part(m)))
+def test_arrows_point_one_way(module):
+    found = {part(name) for name in SOURCES._parsed(SOURCES.modules[module])[1]} - {"", part(module)}
+    assert found <= ALLOWED[part(module)]
+
+
+@pytest.mark.parametrize("kind", ["methods", "attacks", "data", "metrics", "figures"])
+def test_plug_ins_stand_alone(kind):
+    """None imports another of its kind, but for SalUn, which is RL on fewer weights, and accuracies."""
+    pairs = {
+        (module, name)
+        for module, path in SOURCES.modules.items()
+        if module.startswith(f"unlearn.{kind}.")
+        for name in SOURCES._parsed(path)[1] - {module}
+        if name.startswith(f"unlearn.{kind}.")
+    }
+    assert pairs <= {
+        ("unlearn.methods.salun", "unlearn.methods.rl"),
+        ("unlearn.metrics.class_accuracy", "unlearn.metrics.accuracy"),
+    }
+
+
+def test_the_package_knows_nothing_of_snakemake():
+    assert not [module for module, path in SOURCES.modules.items() if "snakemake" in imports(path)]
+
+
+def test_scripts_hold_no_logic():
+    """A docstring, one import, one call."""
+    for script in sorted((ROOT / "workflow/scripts").glob("*.py")):
+        prose, load, call = ast.parse(script.read_text()).body
+        assert isinstance(prose.value, ast.Constant), script
+        assert ast.unparse(load) == "from unlearn.launch import launch", script
+        assert ast.unparse(call).startswith("launch("), script
+
+
+def test_config_is_checked_without_torch(python):
+    """Importing it would cost seconds at each parse of the Snakefile, that is, in each job."""
+    heavy = ("torch", "timm", "pandas", "matplotlib", "sklearn", "torchattacks", "torchvision")
+    printed = python(f"import sys, {', '.join(CONFIG)}\nprint(*[m for m in {heavy} if m in sys.modules])")
+    assert printed == ""
+
+
+def test_tables_are_measured_without_torch(python):
+    wanted = [
+        name
+        for name in SOURCES.modules
+        if part(name) in ("metrics", "analysis", "figures", "main_table")
+        or (part(name) == "stages" and name.endswith(STAGES_OF_TABLES))
+    ]
+    assert len(wanted) > len(STAGES_OF_TABLES)
+    assert python(f"import sys, {', '.join(wanted)}\nprint('torch' in sys.modules)") == "False"
+
+
+def test_warm_processes_preload_no_code_of_this_package(python):
+    """They fork jobs for hours; a job must run the sources as they are now."""
+    from unlearn.warm import PRELOAD
+
+    assert not [name for names in PRELOAD.values() for name in names if name.split(".")[0] == "unlearn"]
+    loaded = python("import sys, unlearn.warm\nprint(*sorted(m for m in sys.modules if m.startswith('unlearn')))")
+    assert loaded == "unlearn unlearn.warm"

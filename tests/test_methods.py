@@ -1,0 +1,546 @@
+"""What every unlearning method must keep to, what they have in common, and each one's formula again.
+
+The first part loops over the registry, so that a new method is tested on the day it is written.
+"""
+
+import copy
+from dataclasses import asdict, fields, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.stats import chisquare
+
+from unlearn import checkpoint, registry, scopes, stages, tables
+from unlearn.hyper import Training
+from unlearn.images import to_float
+from unlearn.job import AccessError, Batch
+from unlearn.methods import bs, cf, rl, salun, scrub
+from unlearn.models import create
+from unlearn.stages import train
+from unlearn.study import CONTROLS
+from unlearn.training import Diverged, fit, learning_rate
+
+METHODS = registry.names("methods")
+TRAINED = [name for name in METHODS if issubclass(registry.load("methods", name).Settings, Training)]
+FAST = {"epochs": 2, "batch_size": 8, "forget_batch_size": 8, "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}
+every_method = pytest.mark.parametrize("name", METHODS)
+every_trained = pytest.mark.parametrize("name", TRAINED)
+both_scopes = pytest.mark.parametrize("scope", ["all", "last"])
+
+
+def settings(name, **more):
+    """Settings of a method that move a model visibly in two epochs."""
+    known = {field.name for field in fields(registry.load("methods", name).Settings)}
+    return registry.settings("methods", name, {k: v for k, v in {**FAST, **more}.items() if k in known})
+
+
+def unlearn(name, job, model=None, **more):
+    """The model that a method makes of ``model`` (by default a fresh one)."""
+    model = create(job.spec, seed=0) if model is None else model
+    registry.load("methods", name).unlearn(model, job, settings(name, **more))
+    return model
+
+
+def state(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(one, other):
+    one, other = (m if isinstance(m, dict) else m.state_dict() for m in (one, other))
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# --- conformance ----------------------------------------------------------------------------------
+
+
+def test_controls_are_methods():
+    assert set(CONTROLS) <= set(METHODS)
+
+
+@both_scopes
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "retrain"])
+def test_no_epochs_no_change(name, spec, make_job, scope):
+    start = create(spec, seed=0)
+    assert same(unlearn(name, make_job(spec, scope), copy.deepcopy(start), epochs=0), start)
+
+
+@both_scopes
+@every_method
+def test_moves_its_scope_and_nothing_else(name, spec, make_job, scope):
+    start = create(spec, seed=0).state_dict()
+    found = unlearn(name, make_job(spec, scope), density=1.0).state_dict()
+    moved = {key for key in start if not torch.equal(start[key], found[key])}
+    inside = scopes.members(create(spec, 0), scope) & start.keys()
+    assert moved == (set() if name == "original" else inside)
+
+
+@both_scopes
+@every_method
+def test_deterministic(name, spec, make_job, scope):
+    augment = {"crop": 1, "flip": True}
+    one, other = (unlearn(name, make_job(spec, scope, augment=augment)) for _ in range(2))
+    assert same(one, other)
+    assert name == "original" or not same(one, unlearn(name, make_job(spec, scope, augment=augment, seed=1)))
+
+
+@every_method
+def test_does_not_depend_on_what_ran_before(name, spec, make_job):
+    """Dropout included, which draws from torch's global stream."""
+    if spec.stem == "native":
+        spec = replace(spec, args={**spec.args, "proj_drop_rate": 0.3})
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        found.append(unlearn(name, make_job(spec)))
+    assert same(*found)
+
+
+@every_method
+def test_leaves_the_global_streams_alone(name, spec, make_job):
+    torch.manual_seed(1)
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    unlearn(name, make_job(spec))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], numpy_before)
+
+
+class Spy(dict):
+    """Data by role that notes who asked for which."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        self.seen = set()
+
+    def __getitem__(self, role):
+        self.seen.add(role)
+        return super().__getitem__(role)
+
+
+@every_method
+def test_reads_what_it_declares(name, spec, make_job):
+    sees = registry.load("methods", name).SEES
+    job = make_job(spec)
+    job.data = Spy(job.data)
+    unlearn(name, job)
+    assert job.data.seen == set(sees)
+    unlearn(name, make_job(spec, roles=sees))  # and works without the rest
+
+
+@every_trained
+def test_cannot_read_more(name, spec, make_job):
+    for role in registry.load("methods", name).SEES:
+        job = make_job(spec)
+        del job.data[role]
+        with pytest.raises(AccessError, match=role):
+            unlearn(name, job)
+
+
+@every_method
+def test_leaves_the_data_alone(name, spec, make_job):
+    job = make_job(spec, augment={"crop": 1, "flip": True})
+    before = {role: [tensor.clone() for tensor in images] for role, images in job.data.items()}
+    unlearn(name, job)
+    assert all(torch.equal(a, b) for role in before for a, b in zip(before[role], job.data[role], strict=True))
+
+
+@pytest.mark.parametrize("name", ["bs", "scrub"])
+def test_its_teacher_stays_the_original(name, spec, make_job, monkeypatch):
+    teachers, real = [], copy.deepcopy
+
+    def spy(model):
+        teachers.append(real(model))
+        return teachers[-1]
+
+    start = create(spec, seed=0)
+    monkeypatch.setattr(registry.load("methods", name).copy, "deepcopy", spy)
+    found = unlearn(name, make_job(spec), real(start))
+    (teacher,) = teachers
+    assert same(teacher, start)
+    assert not same(found, start)
+    assert not teacher.training
+    assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
+
+
+@every_trained
+def test_keeps_a_history(name, spec, make_job):
+    job = make_job(spec)
+    model = unlearn(name, job, epochs=3, schedule="cosine", warmup=1)
+    assert [row["epoch"] for row in job.history] == [1, 2, 3]
+    assert [row["lr"] for row in job.history] == pytest.approx([0.025, 0.05, 0.025])
+    assert all(np.isfinite(row["loss"]) and row["seconds"] > 0 for row in job.history)
+    assert not model.training
+
+
+@every_trained
+def test_divergence_is_an_error(name, spec, make_job):
+    with pytest.raises(Diverged, match="the loss is .* in epoch"):
+        unlearn(name, make_job(spec), epochs=20, lr=1e30)
+
+
+@every_trained
+def test_bfloat16_keeps_the_weights_in_float32(name, spec, make_job):
+    found = unlearn(name, make_job(spec, precision="bfloat16"))
+    assert {p.dtype for p in found.parameters()} == {torch.float32}
+    assert not same(found, unlearn(name, make_job(spec)))
+
+
+def test_the_stage_gives_a_method_what_it_declares_and_no_more(spec, dataset, split, tmp_path, monkeypatch):
+    def greedy(model, job, settings):
+        job.images("forget")
+
+    method = SimpleNamespace(SEES=("retain",), unlearn=greedy, Settings=Training)
+    monkeypatch.setattr(registry, "load", lambda kind, name: method)
+    checkpoint.save(create(spec, 0), tmp_path / "original", {})
+    run = {"arch": "net", "forget": "ten", "method": "greedy", "scope": "all", "seed": 0}
+    given = {"method": {}, "augment": {"crop": 0, "flip": False}, "precision": "float32"}
+    with pytest.raises(AccessError, match="'forget'"):
+        train.unlearn(run, dataset, split, str(tmp_path / "original"), "", "", "", given, "cpu")
+
+
+# --- what methods have in common ------------------------------------------------------------------
+
+
+def test_salun_of_all_weights_is_rl(spec, make_job):
+    for scope in ("all", "last"):
+        job = make_job(spec, scope, augment={"crop": 1, "flip": True})
+        assert same(unlearn("salun", job, density=1.0), unlearn("rl", job))
+
+
+def test_scrub_without_its_teacher_is_cf(spec, make_job):
+    for scope in ("all", "last"):
+        job = make_job(spec, scope, augment={"crop": 1, "flip": True})
+        assert same(unlearn("scrub", job, msteps=0, alpha=0.0, gamma=1.0), unlearn("cf", job))
+
+
+def test_retraining_without_anything_to_forget_is_pretraining(spec, dataset, tmp_path):
+    """Through both stages: the same initialisation, order and augmentation of the images."""
+    split = str(tmp_path / "split.parquet")
+    tables.write("split", split, {"id": range(56), "role": ["retain"] * 40 + ["test"] * 16}, {})
+    recipe = {
+        "model": {"model": spec.model, "args": spec.args, "stem": spec.stem, "normalize": spec.normalize},
+        "method": asdict(Training(epochs=2, batch_size=16)),
+        "augment": {"crop": 1, "flip": True},
+        "precision": "float32",
+    }
+
+    def out(name):
+        return [str(tmp_path / name / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
+
+    run = {"arch": "net", "forget": "nothing", "method": "retrain", "scope": "all", "seed": 3}
+    stages.train.pretrain(dataset, *out("pretrain"), "net", 3, recipe, "cpu")
+    stages.train.unlearn(run, dataset, split, None, *out("retrain"), recipe, "cpu")
+    assert same(*(checkpoint.load(out(name)[0]) for name in ("pretrain", "retrain")))
+
+
+def test_retraining_discards_what_was_learned(spec, make_job):
+    learned = create(spec, seed=5)
+    assert same(unlearn("retrain", make_job(spec), learned), unlearn("retrain", make_job(spec)))
+
+
+def test_retraining_a_scope_starts_it_afresh(spec, make_job):
+    """EU-k before its first epoch: the scope is that of a new model, the rest is the old one."""
+    start, job = create(spec, seed=5), make_job(spec, "last")
+    fresh, before = state(job.fresh_model("init")), state(start)
+    inside = scopes.members(start, "last")
+    found = unlearn("retrain", job, start, epochs=0).state_dict()
+    assert all(torch.equal(found[key], (fresh if key in inside else before)[key]) for key in found)
+
+
+def phases(name, job, **more):
+    """(epoch, role) of every pass over the data that a method makes."""
+    found, real = [], job.batches
+
+    def spy(role, epoch, size):
+        found.append((epoch, role))
+        return real(role, epoch, size)
+
+    job.batches = spy
+    unlearn(name, job, **more)
+    return found
+
+
+def test_order_of_passes(spec, make_job):
+    f, r = "forget", "retain"
+    assert phases("rl", make_job(spec)) == [(1, f), (1, r), (2, f), (2, r)]
+    assert phases("salun", make_job(spec)) == [(1, f), (1, r), (2, f), (2, r)]
+    assert phases("scrub", make_job(spec), epochs=4, msteps=2) == [(1, f), (1, r), (2, f), (2, r), (3, r), (4, r)]
+    assert phases("bs", make_job(spec)) == [(1, f), (2, f)]
+    assert phases("cf", make_job(spec)) == [(1, r), (2, r)]
+
+
+# --- each formula a second time -------------------------------------------------------------------
+
+
+def naive_sgd(model, batches, loss, lr, momentum, weight_decay):
+    """v ← momentum · v + gradient + weight_decay · p;  p ← p - lr · v."""
+    model.train()
+    velocity = [torch.zeros_like(p) for p in model.parameters()]
+    for batch in batches:
+        gradients = torch.autograd.grad(loss(model, batch), list(model.parameters()))
+        with torch.no_grad():
+            for p, v, g in zip(model.parameters(), velocity, gradients, strict=True):
+                v.mul_(momentum).add_(g + weight_decay * p)
+                p.sub_(lr * v)
+    return model
+
+
+def negative_log_likelihood(model, batch):
+    """Cross-entropy written out."""
+    logits = model(batch.x)
+    picked = logits[torch.arange(len(batch.y)), batch.y]
+    return (logits.exp().sum(1).log() - picked).mean()
+
+
+OPTIMIZER = {key: FAST[key] for key in ("lr", "momentum", "weight_decay")}
+
+
+def close(one, other):
+    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_cf_again(spec, make_job):
+    job = make_job(spec)
+    batches = [batch for epoch in (1, 2) for batch in job.batches("retain", epoch, 8)]
+    close(unlearn("cf", make_job(spec)), naive_sgd(create(spec, 0), batches, negative_log_likelihood, **OPTIMIZER))
+
+
+def test_rl_again(spec, make_job):
+    job, batches = make_job(spec), []
+    for epoch in (1, 2):
+        draw = job.generator("random labels", epoch)
+        for x, y, role in job.batches("forget", epoch, 8):
+            wrong = [
+                [label for label in torch.arange(y_ + 1, y_ + 4).remainder(4).tolist()][k - 1]
+                for y_, k in zip(y.tolist(), torch.randint(1, 4, y.shape, generator=draw).tolist(), strict=True)
+            ]
+            batches.append(Batch(x, torch.tensor(wrong), role))
+        batches.extend(job.batches("retain", epoch, 8))
+    close(unlearn("rl", make_job(spec)), naive_sgd(create(spec, 0), batches, negative_log_likelihood, **OPTIMIZER))
+
+
+def naive_divergence(student, teacher, temperature):
+    total = 0.0
+    for s, t in zip(student, teacher, strict=True):
+        p, q = (t / temperature).exp(), (s / temperature).exp()
+        p, q = p / p.sum(), q / q.sum()
+        total = total + (p * (p / q).log()).sum()
+    return temperature**2 * total / len(student)
+
+
+def test_scrubs_divergence_again():
+    draw = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(5, 4, generator=draw) for _ in range(2))
+    for temperature in (1.0, 4.0):
+        found = scrub.divergence(student, teacher, temperature)
+        torch.testing.assert_close(found, naive_divergence(student, teacher, temperature))
+    assert scrub.divergence(student, teacher, 1.0) != scrub.divergence(teacher, student, 1.0)
+    assert scrub.divergence(student, student, 4.0).abs() < 1e-6
+
+
+def test_scrub_again(spec, make_job):
+    job, teacher = make_job(spec), create(spec, 0).eval()
+    batches = [
+        *job.batches("forget", 1, 4),
+        *job.batches("retain", 1, 8),
+        *job.batches("retain", 2, 8),
+    ]
+
+    def loss(model, batch):
+        apart = naive_divergence(model(batch.x), teacher(batch.x).detach(), 2.0)
+        return -apart if batch.role == "forget" else 0.9 * negative_log_likelihood(model, batch) + 0.5 * apart
+
+    own = {"msteps": 1, "alpha": 0.5, "gamma": 0.9, "temperature": 2.0, "forget_batch_size": 4}
+    one_pass = replace(spec)  # batch norms see each retain batch twice in the naive loss
+    if spec.stem == "cifar":
+        pytest.skip("the second forward pass of the naive loss would move running statistics")
+    close(unlearn("scrub", make_job(one_pass), **own), naive_sgd(create(spec, 0), batches, loss, **OPTIMIZER))
+
+
+def test_scrub_maximises_the_divergence_on_the_forget_set(make_job, spec):
+    """With batch norm student and teacher differ from the start; without, the gradient is zero there."""
+    job, teacher = make_job(spec), create(spec, 0).eval()
+    forget = to_float(job.images("forget").pixels)
+    optimizer = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "forget_batch_size": 12}
+    student = unlearn("scrub", job, epochs=1, msteps=1, alpha=0.0, gamma=0.0, **optimizer)
+    apart = scrub.divergence(student(forget), teacher(forget), 4.0)
+    moved = max((a - b).abs().max() for a, b in zip(student.parameters(), teacher.parameters(), strict=True))
+    assert (moved > 1e-3 and apart > 1e-3) if spec.stem == "cifar" else moved < 1e-6
+
+
+# --- labels ---------------------------------------------------------------------------------------
+
+
+def test_random_labels_are_uniform_over_the_wrong_ones():
+    y = torch.arange(10).repeat(4000)
+    found = rl.random_labels(y, 10, True, torch.Generator().manual_seed(0))
+    table = np.histogram2d(y, found, bins=np.arange(11) - 0.5)[0]
+    assert (np.diag(table) == 0).all()
+    assert chisquare(table[~np.eye(10, dtype=bool)]).pvalue > 0.01
+
+
+def test_random_labels_may_include_the_true_one():
+    y = torch.arange(10).repeat(4000)
+    found = rl.random_labels(y, 10, False, torch.Generator().manual_seed(0))
+    table = np.histogram2d(y, found, bins=np.arange(11) - 0.5)[0]
+    assert chisquare(table.ravel()).pvalue > 0.01
+
+
+def test_labels_are_drawn_anew_each_epoch_and_the_retain_set_keeps_its_own(spec, make_job):
+    job, own = make_job(spec), settings("rl")
+    first, second = (list(rl.relabelled(job, own, epoch)) for epoch in (1, 2))
+    retained = {role: [b for b in first if b.role == role] for role in ("forget", "retain")}["retain"]
+    for given, batch in zip(job.batches("retain", 1, 8), retained, strict=True):
+        assert torch.equal(given.x, batch.x)
+        assert torch.equal(given.y, batch.y)
+    labels = [torch.cat([b.y for b in batches if b.role == "forget"]) for batches in (first, second)]
+    assert not torch.equal(*labels)
+
+
+def learned(spec, make_job):
+    """A model that has learned something, so that boundaries lie near and far."""
+    return unlearn("cf", make_job(spec), epochs=10).requires_grad_(False).eval()
+
+
+def forget_batch(job):
+    images = job.images("forget")
+    return Batch(to_float(images.pixels), images.labels, "forget")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_boundary_labels_again(spec, make_job, strict):
+    model, batch, bound = learned(spec, make_job), forget_batch(make_job(spec)), 0.1
+    found = bs.boundary_labels(model, batch, settings("bs", strict=strict, bound=bound))
+    for x, y, label in zip(batch.x, batch.y.tolist(), found.tolist(), strict=True):
+        x = x[None].requires_grad_(True)
+        (gradient,) = torch.autograd.grad(-model(x).log_softmax(1)[0, y], x)
+        neighbour = torch.round((x + bound * gradient.sign()).clip(0, 1) * 255) / 255
+        ranking = model(neighbour)[0].argsort(descending=True).tolist()
+        assert label == next(c for c in ranking if c != y or not strict)
+
+
+def test_strict_boundary_labels_are_never_the_true_ones(spec, make_job):
+    """Where the step does not cross the boundary the official labels reinforce the true class."""
+    model, batch = learned(spec, make_job), forget_batch(make_job(spec))
+    batch = batch._replace(y=model(batch.x).argmax(1))  # every image is classified as its label
+    timid = {"bound": 0.002}
+    assert (bs.boundary_labels(model, batch, settings("bs", strict=True, **timid)) != batch.y).all()
+    assert (bs.boundary_labels(model, batch, settings("bs", strict=False, **timid)) == batch.y).any()
+
+
+@pytest.mark.parametrize("bound", [0.02, 0.1, 0.5])
+def test_the_neighbour_is_an_image_within_the_bound(spec, make_job, bound):
+    model, batch, inputs = learned(spec, make_job), forget_batch(make_job(spec)), []
+    model.register_forward_pre_hook(lambda module, given: inputs.append(given[0].detach()))
+    bs.boundary_labels(model, batch, settings("bs", bound=bound))
+    neighbour = inputs[-1]
+    assert neighbour.min() >= 0
+    assert neighbour.max() <= 1
+    assert (neighbour - batch.x).abs().max() <= bound + 0.5 / 255 + 1e-6  # rounded to grey levels
+    torch.testing.assert_close(neighbour * 255, (neighbour * 255).round(), rtol=0, atol=1e-4)
+
+
+# --- saliency -------------------------------------------------------------------------------------
+
+
+def test_saliency_again(spec, make_job):
+    """|gradient of the mean loss|, in evaluation mode, whatever the batches and the augmentation."""
+    job, model = make_job(spec, augment={"crop": 2, "flip": True}), create(spec, 0)
+    images = job.images("forget")
+    loss = F.cross_entropy(copy.deepcopy(model).eval()(to_float(images.pixels)), images.labels)
+    assert loss > 0
+    expected = copy.deepcopy(model).eval()
+    negative_log_likelihood(expected, forget_batch(job)).backward()
+    for batch_size in (5, 12):
+        found = salun.saliency(model, job, batch_size)
+        for name, parameter in expected.named_parameters():
+            torch.testing.assert_close(found[name], parameter.grad.abs(), rtol=1e-4, atol=1e-6)
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 0.77, 1.0])
+def test_masks_have_their_density_and_hold_the_most_salient(density):
+    draw = torch.Generator().manual_seed(0)
+    values = {"a": torch.rand(7, 5, generator=draw), "b": torch.rand(66, generator=draw) * 3}
+    mask = salun.saliency_mask(values, density)
+    chosen = torch.cat([values[name][mask[name]] for name in values])
+    rest = torch.cat([values[name][~mask[name]] for name in values])
+    assert len(chosen) == int(density * 101)
+    assert not len(chosen) or not len(rest) or chosen.min() >= rest.max()
+
+
+def test_masks_are_nested_even_with_ties():
+    values = {"a": torch.zeros(50), "b": torch.randint(3, (50,), generator=torch.Generator().manual_seed(0)).float()}
+    masks = [torch.cat(list(salun.saliency_mask(values, density).values())) for density in np.linspace(0, 1, 21)]
+    assert [int(mask.sum()) for mask in masks] == list(range(0, 101, 5))
+    assert all((small <= large).all() for small, large in zip(masks, masks[1:]))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_masked_weights_stay_bit_for_bit(spec, make_job, optimizer):
+    """Against weight decay, momentum and moment estimates; the others move."""
+    model, job = create(spec, 0), make_job(spec, "intermediate+last")
+    before = state(model)
+    scopes.freeze(model, job.scope)
+    mask = salun.saliency_mask(salun.saliency(model, job, 8), 0.3)
+    unlearn("salun", job, model, density=0.3, optimizer=optimizer, lr=0.01, weight_decay=0.1)
+    for name, moves in mask.items():
+        now = model.get_parameter(name).detach()
+        assert torch.equal(now[~moves], before[name][~moves]), name
+    assert any(not torch.equal(model.get_parameter(n)[m], before[n][m]) for n, m in mask.items())
+
+
+# --- the loop -------------------------------------------------------------------------------------
+
+
+def test_learning_rates():
+    def rates(**more):
+        own = Training(lr=1.0, epochs=6, **more)
+        return [learning_rate(own, epoch) for epoch in range(1, 7)]
+
+    assert rates() == [1.0] * 6
+    assert rates(warmup=3) == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    cosine = rates(warmup=2, schedule="cosine")
+    assert cosine == pytest.approx([1 / 3, 2 / 3, *(0.5 * (1 + np.cos(np.pi * k / 4)) for k in range(4))])
+    assert rates(warmup=9, schedule="cosine")[-1] == pytest.approx(0.6)
+
+
+def test_an_epoch_sees_every_image_once(spec, make_job):
+    job = make_job(spec)
+    images = job.images("retain")
+    for epoch in (1, 2):
+        seen = torch.cat([batch.x for batch in job.batches("retain", epoch, 8)])
+        key = sorted(map(tuple, (seen * 255).round().long().flatten(1).tolist()))
+        assert key == sorted(map(tuple, images.pixels.long().flatten(1).tolist()))
+    first, second = (torch.cat([b.y for b in job.batches("retain", epoch, 8)]) for epoch in (1, 2))
+    assert not torch.equal(first, second)
+
+
+def test_streams_are_separate(spec, make_job):
+    job = make_job(spec)
+    streams = [job.stream("init"), job.stream("order retain", 1), job.stream("order retain", 2), job.stream("augment retain", 1)]
+    assert len({*streams, *(make_job(spec, seed=1).stream(p) for p in ("init", "dropout"))}) == 6
+    assert job.stream("init") == make_job(spec, "last", roles=()).stream("init")
+
+
+def test_cf_learns(spec, make_job):
+    job = make_job(spec)
+    unlearn("cf", job, epochs=15)
+    assert job.history[-1]["loss"] < 0.7 * job.history[0]["loss"]
+
+
+def test_after_step_has_the_last_word(spec, make_job):
+    job, model = make_job(spec), create(spec, 0)
+    start = state(model)
+
+    def undo(found):
+        with torch.no_grad():
+            for name, p in found.named_parameters():
+                p.copy_(start[name])
+
+    fit(model, cf.Settings(**OPTIMIZER, epochs=1), job, lambda e: job.batches("retain", e, 8), after_step=undo)
+    assert all(torch.equal(p, start[name]) for name, p in model.named_parameters())

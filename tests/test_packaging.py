@@ -1,0 +1,55 @@
+"""pyproject.toml is the one source of versions; environment.yml and requirements.txt follow it."""
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NAMES_IN_CONDA = {"torch": "pytorch"}
+
+
+def bounds() -> dict[str, str]:
+    """Package → version bound, of the project and of its development extra."""
+    listed = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    return {r.name: str(r.specifier) for r in map(Requirement, listed)}
+
+
+def pins() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, version = re.fullmatch(r"([\w.-]+)==(\S+)( ;.*)?", line).groups()[:2]
+            found.setdefault(name, []).append(version)
+    return found
+
+
+def test_environment_repeats_the_bounds():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    listed = [*(e for e in environment if isinstance(e, str)), *next(e for e in environment if isinstance(e, dict))["pip"]]
+    found = {r.name: str(r.specifier) for r in map(Requirement, listed) if r.name not in ("python", "pip")}
+    assert found == {NAMES_IN_CONDA.get(name, name): bound for name, bound in bounds().items()}
+    assert f"python{PROJECT['requires-python']}" in environment
+
+
+def test_pins_meet_the_bounds():
+    pinned = pins()
+    for name, bound in bounds().items():
+        assert pinned[name]
+        assert all(Requirement(f"{name}{bound}").specifier.contains(v) for v in pinned[name]), name
+
+
+def test_no_address_of_an_index_and_no_old_requests():
+    text = (ROOT / "requirements.txt").read_text()
+    assert "//" not in text
+    assert "requests" not in pins()
+
+
+@pytest.mark.parametrize("name", sorted(bounds()))
+def test_installed_version_meets_the_bound(name):
+    assert Requirement(f"{name}{bounds()[name]}").specifier.contains(importlib.metadata.version(name))

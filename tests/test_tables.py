@@ -1,0 +1,196 @@
+"""The strict writer refuses what pyarrow accepts, and a file at a path is whole or absent."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from unlearn import tables
+from unlearn.tables import TableError
+
+SPLIT = {"id": [1, 2, 3], "role": ["retain", "forget", "test"]}
+RUN = tables.Run("resnet", "random10", "cf", "all", 0)
+ATTACKED = {
+    "attack": ["pgd"] * 2,
+    "eps": [0.1, 0.1],
+    "id": [1, 2],
+    "role": ["test"] * 2,
+    "label": [0, 1],
+    "predicted": [0, 0],
+    "distance": [0.1, 0.05],
+}
+METRIC = {
+    "metric": ["ta"],
+    "role": [None],
+    "attack": [None],
+    "eps": [None],
+    "class": [None],
+    "layer": [None],
+    "value": [0.5],
+    "n": [10],
+}
+PREDICTED = {"id": [1, 2], "role": ["test"] * 2, "label": [0, 1]}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "table.parquet"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"role": None}, "lacks column role"),
+        ({"extra": [1, 2, 3]}, "no column extra"),
+        ({"role": ["retain", None, "test"]}, "1 null"),
+        ({"id": [1, None, 3]}, "1 null"),
+        ({"id": [1.0, 2.0, 3.0]}, "holds double, must be int64"),
+        ({"id": ["1", "2", "3"]}, "holds string, must be int64"),
+        ({"id": [True, False, True]}, "holds bool"),
+        ({"role": [1, 2, 3]}, "must be string"),
+        ({"id": [1, "2", 3]}, "column id"),
+        ({"id": [1, 2]}, "length"),
+        ({"id": [1, 2, 1]}, "1 rows repeat a key"),
+        ({"id": [], "role": []}, "would be empty"),
+    ],
+)
+def test_writer_refuses(path, change, message):
+    columns = {name: values for name, values in {**SPLIT, **change}.items() if values is not None}
+    with pytest.raises(TableError, match=message) as caught:
+        tables.write("split", path, columns, {})
+    assert str(caught.value).startswith(f"{path}: table 'split'")
+    assert not list(path.parent.iterdir()), "an error must leave nothing behind"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("wrap", [list, np.array, pa.array], ids=["list", "numpy", "arrow"])
+def test_writer_refuses_numbers_that_are_none(path, bad, wrap):
+    with pytest.raises(TableError, match=r"column distance: .*(NaN|infinite)"):
+        tables.write("adversarial", path, {**ATTACKED, "distance": wrap([0.1, bad])}, {}, RUN)
+
+
+def test_writer_refuses_nan_inside_logits(path):
+    logits = tables.rows(np.array([[0.0, np.nan], [1.0, 2.0]], np.float32))
+    with pytest.raises(TableError, match="logits"):
+        tables.write("predictions", path, {**PREDICTED, "logits": logits}, {}, RUN)
+
+
+def test_writer_refuses_rows_of_unequal_length(path):
+    """Otherwise ``matrix`` would read 1 + 3 logits of two images as two and two."""
+    with pytest.raises(TableError, match="logits"):
+        tables.write("predictions", path, {**PREDICTED, "logits": [[0.0], [1.0, 2.0, 3.0]]}, {}, RUN)
+
+
+def test_writer_refuses_integers_that_do_not_fit(path):
+    with pytest.raises(TableError, match="column id"):
+        tables.write("split", path, {**SPLIT, "id": [1, 2, 2**70]}, {})
+
+
+def write_batches(path, *batches):
+    with tables.Writer("split", path, {}) as writer:
+        for batch in batches:
+            writer.write(batch)
+
+
+def test_keys_are_compared_across_batches(path):
+    with pytest.raises(TableError, match="3 rows repeat a key"):
+        write_batches(path, SPLIT, SPLIT)
+    assert not list(path.parent.iterdir())
+
+
+def test_null_is_a_value_in_a_key(path):
+    twice = {name: values * 2 for name, values in METRIC.items()}
+    with pytest.raises(TableError, match="1 rows repeat a key"):
+        tables.write("metrics", path, twice, {}, RUN)
+    tables.write("metrics", path, {**twice, "role": [None, "test"]}, {}, RUN)
+
+
+def test_only_some_tables_may_be_empty(path):
+    tables.write("history", path, {"epoch": [], "loss": [], "lr": [], "seconds": []}, {}, RUN)
+    assert len(tables.read("history", path)) == 0
+
+
+def test_failed_rewrite_keeps_the_old_file(path):
+    tables.write("split", path, SPLIT, {"mark": 1})
+    before = path.read_bytes()
+    with pytest.raises(TableError):
+        tables.write("split", path, {**SPLIT, "id": [1, 1, 1]}, {})
+    with pytest.raises(ZeroDivisionError):
+        write_batches(path, *(batch if batch else 1 / 0 for batch in (SPLIT, None)))
+    assert [path] == list(path.parent.iterdir())
+    assert path.read_bytes() == before
+
+
+def test_file_appears_only_when_whole(path):
+    with tables.Writer("split", path, {}) as writer:
+        writer.write(SPLIT)
+        assert not path.exists()
+    assert path.exists()
+
+
+def test_run_stands_in_columns(path):
+    tables.write("adversarial", path, ATTACKED, {}, RUN)
+    found = tables.read("adversarial", path).to_pydict()
+    assert {key: found[key] for key in tables.RUN_KEY} == {key: [getattr(RUN, key)] * 2 for key in tables.RUN_KEY}
+
+
+def test_metadata_comes_back(path):
+    tables.write("split", path, SPLIT, {"settings": {"kind": "random"}})
+    assert tables.metadata(path) == {"table": "split", "settings": {"kind": "random"}}
+    pq.write_table(pa.table({"a": [1]}), path)
+    with pytest.raises(TableError, match=str(path)):
+        tables.metadata(path)
+
+
+def _missing(path):
+    path.unlink()
+
+
+def _foreign(path):
+    pq.write_table(pa.table({"id": [1], "role": ["test"], "more": [1]}), path)
+
+
+def _mistyped(path):
+    pq.write_table(pa.table({"id": pa.array([1], pa.int32()), "role": ["test"]}), path)
+
+
+def _text(path):
+    path.write_text("id,role\n1,test\n")
+
+
+def _empty(path):
+    path.write_bytes(b"")
+
+
+def _truncated(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _damaged(path):
+    raw = bytearray(path.read_bytes())
+    raw[4:60] = bytes(56)
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("harm", [_missing, _foreign, _mistyped, _text, _empty, _truncated, _damaged])
+def test_read_refuses_and_names_the_file(path, harm):
+    tables.write("split", path, SPLIT, {})
+    harm(path)
+    with pytest.raises(TableError, match=str(path)):
+        tables.read("split", path)
+
+
+def test_matrix_reads_back_rows(path):
+    logits = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    columns = {"id": np.arange(7), "role": ["test"] * 7, "label": np.zeros(7, int)}
+    with tables.Writer("predictions", path, {}, RUN) as writer:
+        for part in (slice(0, 4), slice(4, 7)):
+            writer.write({**{k: v[part] for k, v in columns.items()}, "logits": tables.rows(logits[part])})
+    np.testing.assert_array_equal(tables.matrix(tables.read("predictions", path)["logits"]), logits)
+    np.testing.assert_array_equal(tables.matrix(pa.chunked_array([tables.rows(logits.T)]).slice(1)), logits.T[1:])
+
+
+@pytest.mark.parametrize("table", tables.TABLES.values(), ids=tables.TABLES)
+def test_declarations_name_existing_columns(table):
+    assert {*table.key, *table.nullable} <= set(table.schema.names)
+    assert len(set(table.schema.names)) == len(table.schema.names)

@@ -1,0 +1,165 @@
+"""A tiny study through the real workflow, in a copy of the project."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("Snakefile", "config.yaml", "workflow", "src", "profiles", "environment.yml")
+TINY = """
+seeds: [0]
+archs: [net]
+methods: [cf, salun]
+scopes: [last, all]
+settings:
+  datasets: {digits: {eps: [0.1, 0.3], headline_eps: 0.1}}
+  archs:
+    net:
+      label: tiny
+      model: resnet18
+      args: {layers: [1, 1, 1, 1], channels: [4, 4, 8, 8]}
+      stem: cifar
+      train: {epochs: 1, lr: 0.05, batch_size: 64}
+      methods: {cf: {epochs: 1, batch_size: 256}, salun: {epochs: 1, batch_size: 256}}
+  attacks: {pgd: {steps: 3}}
+  samples: {test: 40, retain: 20, forget: 20}
+  analysis: {resamples: 100}
+"""
+RUNS = {("original", "all"), ("retrain", "all"), ("cf", "last"), ("cf", "all"), ("salun", "last"), ("salun", "all")}
+
+
+class Copy:
+    """A copy of the project with a tiny study in it."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        for part in PARTS:
+            (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, root / part)
+        (root / "tiny.yaml").write_text(TINY)
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml", *arguments]
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=environment, timeout=600)
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Rule → number of jobs that a dry run would start."""
+        done = self.snakemake("-n", *arguments)
+        assert done.returncode == 0, done.stderr
+        table = re.search(r"^job +count\n-+ +-+\n(.*?)\n\n", done.stdout + done.stderr, re.S | re.M)
+        rows = (line.split() for line in table[1].splitlines()) if table else ()
+        return {rule: int(count) for rule, count in rows if rule not in ("total", "all")}
+
+    def run(self, *arguments: str) -> None:
+        done = self.snakemake(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Copy:
+    copy = Copy(tmp_path_factory.mktemp("project"))
+    copy.run("all")
+    return copy
+
+
+@pytest.mark.slow
+def test_every_product_is_there(study):
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    figures = {f"{name}.{kind}" for name in config["figures"] for kind in ("pdf", "png", "csv")}
+    assert {path.name for path in (study.root / "results/figures").iterdir()} == figures
+    assert {path.name for path in (study.root / "results/tables").iterdir()} == {"main.csv", "main.md", "main.tex"}
+    for name in figures:
+        assert (study.root / "results/figures" / name).stat().st_size > 100
+    metrics = pd.read_parquet(study.root / "results/metrics.parquet")
+    assert set(zip(metrics["method"], metrics["scope"], strict=True)) == RUNS
+    assert metrics["value"].notna().all()
+
+
+@pytest.mark.slow
+def test_reference_is_at_zero_gap(study):
+    found = pd.read_parquet(study.root / "results/comparisons.parquet")
+    assert (found.loc[found["method"] == "retrain", "gap"] == 0).all()
+    assert (found.loc[found["method"] == "original", "gap"] != 0).any()
+
+
+@pytest.mark.slow
+def test_nothing_reruns_without_a_change(study):
+    assert study.planned("all") == {}
+    for path in study.root.rglob("*.py"):
+        path.touch()
+    assert study.planned("all") == {}
+
+
+@pytest.mark.slow
+def test_deleted_figure_is_redrawn_alone(study):
+    (study.root / "results/figures/cost.pdf").unlink()
+    assert study.planned("all") == {"figure": 1}
+    study.run("results/figures/cost.pdf")
+    assert study.planned("all") == {}
+
+
+@pytest.mark.slow
+def test_figures_and_metrics_run_without_torch(study, tmp_path):
+    """A jammed torch stops every stage that imports it."""
+    jam = tmp_path / "torch"
+    jam.mkdir()
+    (jam / "__init__.py").write_text("raise ImportError('jammed')")
+    source = ROOT / "src"
+    script = (
+        "import sys; sys.path[:0] = [sys.argv[1], sys.argv[2]]\n"
+        "from unlearn.stages import analyse, collect, measure, report, split\n"
+        "import importlib, unlearn.registry as r\n"
+        "[r.load(kind, name) for kind in ('metrics', 'figures') for name in r.names(kind)]\n"
+        "try: import torch\n"
+        "except ImportError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path), str(source)], capture_output=True, text=True)
+    assert done.stdout.strip() == "jammed", done.stderr
+
+
+@pytest.mark.slow
+def test_guide_adds_a_method_with_one_file_and_one_line(study):
+    guide = (ROOT / "docs/adding-a-method.md").read_text()
+    path, code = re.search(r"Write `(src/.*?)`:\n\n```python\n(.*?)```", guide, re.S).groups()
+    line = re.search(r"```yaml\n(methods: .*?)\n```", guide, re.S)[1]
+    added = study.root / path
+    added.write_text(code)
+    name = yaml.safe_load(line)["methods"][-1]
+    config = study.root / "tiny.yaml"
+    config.write_text(TINY.replace("salun]", f"salun, {name}]"))
+    try:
+        planned = study.planned("all")
+        assert planned["unlearn"] == 2
+        assert "pretrain" not in planned
+        assert "retrain" not in planned
+        study.run("all")
+        assert name.upper() in (study.root / "results/tables/main.md").read_text()
+        assert name in (study.root / "results/figures/overview.csv").read_text()
+    finally:
+        added.unlink()
+        config.write_text(TINY)
+    study.run("all")
+    assert name.upper() not in (study.root / "results/tables/main.md").read_text()
+
+
+@pytest.mark.slow
+def test_misspelt_names_stop_the_finished_study_too(study):
+    for old, new, word in (
+        ("methods: [cf, salun]", "methods: [cf, salunn]", "salunn"),
+        ("scopes: [last, all]", "scopes: [lsat, all]", "lsat"),
+        ("archs: [net]", "archs: [nett]", "nett"),
+    ):
+        (study.root / "tiny.yaml").write_text(TINY.replace(old, new))
+        done = study.snakemake("all")
+        (study.root / "tiny.yaml").write_text(TINY)
+        assert done.returncode != 0
+        assert word in done.stderr
+        assert "tiny.yaml" in done.stderr
+        assert "Traceback" not in done.stderr
