@@ -25,7 +25,11 @@ def save(model: Classifier, path: str | Path, metadata: dict[str, Any]) -> None:
         raise CheckpointError(f"{path}: {len(bad)} tensors are not finite, first {bad[0]}")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    header = {"format": FORMAT, "spec": json.dumps(model.spec.to_json()), "unlearn": json.dumps(metadata, sort_keys=True)}
+    header = {
+        "format": FORMAT,
+        "spec": json.dumps(model.spec.to_json()),
+        "unlearn": json.dumps(metadata, sort_keys=True),
+    }
     try:
         save_file(state, part, metadata=header)
         os.replace(part, path)
@@ -66,5 +70,3 @@ def metadata(path: str | Path) -> dict[str, Any]:
 def fresh(model: Classifier, seed: int) -> Classifier:
     """A newly initialised classifier of the same spec, on the same device."""
     return create(model.spec, seed).to(next(model.parameters()).device)
-
-

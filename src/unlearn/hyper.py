@@ -96,7 +96,9 @@ def convert(value: Any, annotation: Any, where: str) -> Any:
                 raise ConfigError(f"{where}: {value!r} must be {check.text}")
         return value
     if origin is Literal:
-        if value not in arguments or isinstance(value, bool) != any(value is a for a in arguments if a in (True, False)):
+        if value not in arguments or isinstance(value, bool) != any(
+            value is a for a in arguments if a in (True, False)
+        ):
             raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
         return value
     if origin in (Union, types.UnionType):

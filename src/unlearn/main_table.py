@@ -81,7 +81,8 @@ def _caption(frame: pd.DataFrame, settings: dict[str, Any]) -> str:
     counts = sorted(set(frame["n"]))
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return (
-        f"UA to Avg. gap, Disparity, Worst class and RobA in %; RobA on test images at eps = {settings['headline_eps']:g}; "
+        f"UA to Avg. gap, Disparity, Worst class and RobA in %; "
+        f"RobA on test images at eps = {settings['headline_eps']:g}; "
         f"RobA gap, Time and Memory are relative to exact retraining; mean over {seeds} seed(s)"
         + (", ± half the confidence interval." if counts[0] > 1 else ".")
     )

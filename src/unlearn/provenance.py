@@ -57,9 +57,9 @@ class Sources:
             raise SyntaxError(f"{path}, line {error.lineno}: {error.msg}") from None
         imports = frozenset(name for node in ast.walk(tree) for name in self._imports(node))
         for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                if ast.get_docstring(node, clean=False) is not None:
-                    node.body = node.body[1:] or [ast.Pass()]
+            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            if documented and ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
         return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
 
     def _imports(self, node: ast.AST) -> Iterable[str]:
@@ -108,7 +108,10 @@ def commit() -> dict[str, Any]:
     root = Path(__file__).resolve().parents[2]
     try:
         head = subprocess.run(
-            ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], capture_output=True, text=True, check=True
+            ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return {}

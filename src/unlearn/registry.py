@@ -68,9 +68,8 @@ def declaration(kind: str, name: str) -> Declaration:
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == "Settings":
             found = _execute(node, path)
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            if node.targets[0].id.isupper():
-                constants[node.targets[0].id] = _literal(node.value)
+        elif isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name) and target.id.isupper():
+            constants[target.id] = _literal(node.value)
     return Declaration(found, constants, ast.get_docstring(tree) or "")
 
 

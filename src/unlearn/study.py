@@ -81,7 +81,8 @@ class Study:
         spec = self.arch(arch)
         return canonical(
             {
-                "model": {key: spec[key] for key in ("model", "args", "stem")} | {"normalize": self.dataset["normalize"]},
+                "model": {key: spec[key] for key in ("model", "args", "stem")}
+                | {"normalize": self.dataset["normalize"]},
                 "method": _filled(hyper.Training, spec["train"], f"settings.archs.{arch}.train"),
                 **self._execution(),
             }
@@ -148,9 +149,13 @@ class Study:
         for key, singular in (("archs", "arch"), ("forgets", "forget set")):
             for name in c[key]:
                 if name not in known[key]:
-                    raise ConfigError(f"{key}: {singular} {name!r} has no entry in settings.{key} ({', '.join(known[key])})")
+                    raise ConfigError(
+                        f"{key}: {singular} {name!r} has no entry in settings.{key} ({', '.join(known[key])})"
+                    )
         if c["dataset"] not in known["datasets"]:
-            raise ConfigError(f"dataset: {c['dataset']!r} has no entry in settings.datasets ({', '.join(known['datasets'])})")
+            raise ConfigError(
+                f"dataset: {c['dataset']!r} has no entry in settings.datasets ({', '.join(known['datasets'])})"
+            )
         for kind in ("methods", "attacks", "metrics", "figures"):
             for name in c[kind]:
                 registry.check(kind, name, kind)

@@ -47,7 +47,13 @@ class Run:
     seed: int
 
 
-RUN = [("arch", pa.string()), ("forget", pa.string()), ("method", pa.string()), ("scope", pa.string()), ("seed", pa.int64())]
+RUN = [
+    ("arch", pa.string()),
+    ("forget", pa.string()),
+    ("method", pa.string()),
+    ("scope", pa.string()),
+    ("seed", pa.int64()),
+]
 CELL = RUN[:-1]
 RUN_KEY = tuple(name for name, _ in RUN)
 CELL_KEY = tuple(name for name, _ in CELL)
@@ -216,7 +222,11 @@ class Writer:
             raise TableError(f"{where}: {error}") from None
         if array.null_count and field.name not in self.table.nullable:
             raise TableError(f"{where}: {array.null_count} null values (or NaN)")
-        if pa.types.is_floating(array.type) and not pc.all(pc.is_finite(array.drop_null())).as_py() and len(array.drop_null()):
+        if (
+            pa.types.is_floating(array.type)
+            and not pc.all(pc.is_finite(array.drop_null())).as_py()
+            and len(array.drop_null())
+        ):
             raise TableError(f"{where}: NaN or infinite values")
         return array
 
@@ -258,7 +268,9 @@ def _check_unique(keys: pa.Table, columns: Sequence[str], where: str) -> None:
         raise TableError(f"{where}: {len(keys) - distinct} rows repeat a key ({', '.join(columns)})")
 
 
-def write(name: str, path: str | Path, columns: Mapping[str, Any], metadata: Mapping[str, Any], run: Run | None = None) -> None:
+def write(
+    name: str, path: str | Path, columns: Mapping[str, Any], metadata: Mapping[str, Any], run: Run | None = None
+) -> None:
     """Write a whole table at once; see ``Writer``. ``columns`` may be a pandas DataFrame."""
     with Writer(name, path, metadata, run) as writer:
         writer.write({column: columns[column] for column in columns})

@@ -44,7 +44,9 @@ def compare(metrics: pd.DataFrame, confidence: float) -> pd.DataFrame:
     joined = metrics.merge(reference[[*keys, "value"]], on=keys, how="left", suffixes=("", "_reference"))
     if (missing := joined["value_reference"].isna()).any():
         row = joined[missing].iloc[0]
-        raise AnalysisError(f"no exact retraining for {row['arch']}, {row['forget']}, seed {row['seed']}: {row['metric']}")
+        raise AnalysisError(
+            f"no exact retraining for {row['arch']}, {row['forget']}, seed {row['seed']}: {row['metric']}"
+        )
     found = []
     for key, cell in joined.groupby(KEY, sort=False, dropna=False):
         cell = cell.sort_values("seed")
@@ -52,6 +54,8 @@ def compare(metrics: pd.DataFrame, confidence: float) -> pd.DataFrame:
         differences = values - cell["value_reference"].to_numpy(float)
         low, high = interval(values, confidence)
         gap_low, gap_high = interval(differences, confidence)
-        found.append((*key, values.mean(), low, high, differences.mean(), gap_low, gap_high, paired_p(differences), len(values)))
+        found.append(
+            (*key, values.mean(), low, high, differences.mean(), gap_low, gap_high, paired_p(differences), len(values))
+        )
     columns = [*KEY, "mean", "low", "high", "gap", "gap_low", "gap_high", "p", "n"]
     return pd.DataFrame(found, columns=columns).astype({"class": "Int64"})

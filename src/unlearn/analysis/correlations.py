@@ -50,6 +50,8 @@ def correlate(metrics: pd.DataFrame, confidence: float, resamples: int, seed: in
             pairs = group.merge(side[[*RUN, "value"]], on=RUN, suffixes=("_y", "_x"))
             if len(pairs):
                 x, y = pairs["value_x"].to_numpy(float), pairs["value_y"].to_numpy(float)
-                found.append((arch, name, Y, attack, eps, role, *resampled(x, y, confidence, resamples, seed), len(pairs)))
+                found.append(
+                    (arch, name, Y, attack, eps, role, *resampled(x, y, confidence, resamples, seed), len(pairs))
+                )
     columns = ["arch", "x", "y", "attack", "eps", "role", "coefficient", "low", "high", "p", "n"]
     return pd.DataFrame(found, columns=columns).astype(dict.fromkeys(["coefficient", "low", "high", "p"], float))

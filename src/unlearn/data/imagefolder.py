@@ -6,9 +6,10 @@ ImageNet's ``val/images`` with ``val_annotations.txt`` (file name, class, box; t
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from unlearn.data import DataError, Images, Source, decode, stack
-from unlearn.hyper import Literal, Natural, dataclass
+from unlearn.hyper import Natural, dataclass
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 CHUNK = 1024

@@ -6,9 +6,10 @@ Class names come from the file's schema metadata (key ``huggingface``, a ClassLa
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from unlearn.data import DataError, Images, Source, decode, stack
-from unlearn.hyper import Budget, Literal, Natural, dataclass
+from unlearn.hyper import Budget, Natural, dataclass
 
 CHUNK = 4096
 
@@ -34,7 +35,11 @@ def load(settings: Settings) -> Source:
     classes = {split: _classes(path, settings) for split, path in files.items()}
     if classes["train"] != classes["test"]:
         raise DataError(f"{files['test']}: class names differ from those of {files['train']}")
-    chunks = (chunk for split in files for chunk in _chunks(split, files[split], limits[split], len(classes["train"]), settings))
+    chunks = (
+        chunk
+        for split in files
+        for chunk in _chunks(split, files[split], limits[split], len(classes["train"]), settings)
+    )
     return Source(classes["train"], chunks)
 
 

@@ -1,7 +1,9 @@
 """CIFAR-10, CIFAR-100, SVHN and Fashion-MNIST, downloaded by torchvision where allowed."""
 
+from typing import Literal
+
 from unlearn.data import DataError, Images, Source
-from unlearn.hyper import Literal, dataclass
+from unlearn.hyper import dataclass
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ def load(settings: Settings) -> Source:
     try:
         parts = {split: open_split(split == "train") for split in ("train", "test")}
     except (RuntimeError, OSError) as error:
-        raise DataError(f"{settings.root}: {settings.dataset} is not there and could not be downloaded ({error})") from None
+        raise DataError(
+            f"{settings.root}: {settings.dataset} is not there and could not be downloaded ({error})"
+        ) from None
     classes = getattr(parts["train"], "classes", None) or [str(digit) for digit in range(10)]
     return Source(list(classes), (chunk(split) for split in parts))
 

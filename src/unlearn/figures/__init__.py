@@ -7,10 +7,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import pandas as pd  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 STYLE = {
     "figure.dpi": 100,
@@ -57,10 +57,14 @@ def cells(frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
     return frame.loc[pd.DataFrame(keys).sort_values(present, kind="stable").index].reset_index(drop=True)
 
 
-def panels(frame: pd.DataFrame, settings: dict[str, Any], width: float, height: float) -> tuple[Figure, dict[tuple, Axes]]:
+def panels(
+    frame: pd.DataFrame, settings: dict[str, Any], width: float, height: float
+) -> tuple[Figure, dict[tuple, Axes]]:
     """One panel per (architecture, forget set), titled; figure size in inches per panel."""
     groups = list(dict.fromkeys(zip(frame["arch"], frame["forget"], strict=True)))
-    figure, axes = plt.subplots(1, len(groups), figsize=(width * len(groups), height), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(groups), figsize=(width * len(groups), height), squeeze=False, layout="constrained"
+    )
     found = dict(zip(groups, axes[0], strict=True))
     for (arch, forget), panel in found.items():
         panel.set_title(settings["labels"][arch] + (f", forget {forget}" if len(settings["forgets"]) > 1 else ""))
@@ -70,7 +74,9 @@ def panels(frame: pd.DataFrame, settings: dict[str, Any], width: float, height: 
 def seeds(frame: pd.DataFrame) -> str:
     """How many seeds the numbers rest on, for an axis label or caption."""
     counts = sorted(set(frame["n"]))
-    return f"{counts[0]} seed" + ("s" if counts[0] > 1 else "") if len(counts) == 1 else f"{counts[0]}–{counts[-1]} seeds"
+    return (
+        f"{counts[0]} seed" + ("s" if counts[0] > 1 else "") if len(counts) == 1 else f"{counts[0]}–{counts[-1]} seeds"
+    )
 
 
 def errors(rows: pd.DataFrame, column: str = "mean") -> Any:

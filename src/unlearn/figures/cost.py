@@ -23,7 +23,9 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
     scopes = [s for s in MARKERS if s in set(frame["scope"])]
     methods = list(dict.fromkeys(frame["method"]))
     palette = colours(settings)
-    figure, axes = plt.subplots(2, len(groups), figsize=(4.2 * len(groups), 5), squeeze=False, sharex=True, sharey="row", layout="constrained")
+    figure, axes = plt.subplots(
+        2, len(groups), figsize=(4.2 * len(groups), 5), squeeze=False, sharex=True, sharey="row", layout="constrained"
+    )
     width = 0.8 / len(methods)
     for row, (metric, label) in enumerate(METRICS.items()):
         for column, (arch, forget) in enumerate(groups):
@@ -37,7 +39,9 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
             axis.grid(axis="x", visible=False)
             axis.set_xticks(range(len(scopes)), scopes)
             if row == 0:
-                axis.set_title(settings["labels"][arch] + (f", forget {forget}" if len(settings["forgets"]) > 1 else ""))
+                axis.set_title(
+                    settings["labels"][arch] + (f", forget {forget}" if len(settings["forgets"]) > 1 else "")
+                )
             else:
                 axis.set_xlabel("layer scope")
             if column == 0:

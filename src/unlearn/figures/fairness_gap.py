@@ -38,7 +38,15 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
                 continue
             line = panel[(panel["method"] == method) & (panel["scope"] == scope)].sort_values("depth")
             control = method in ("original", "retrain")
-            axis.plot(line["depth"], line["mean"], color=palette[method], lw=2 if control else 1, marker=".", label=name(method), zorder=3 if control else 2)
+            axis.plot(
+                line["depth"],
+                line["mean"],
+                color=palette[method],
+                lw=2 if control else 1,
+                marker=".",
+                label=name(method),
+                zorder=3 if control else 2,
+            )
             if line["low"].notna().all():
                 axis.fill_between(line["depth"], line["low"], line["high"], color=palette[method], alpha=0.15, lw=0)
         layers = panel.drop_duplicates("depth").sort_values("depth")
@@ -49,5 +57,7 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
     first = next(iter(axes.values()))
     first.set_ylabel(f"fairness-gap $\\epsilon^l$, {frame['role'].iloc[0]} images")
     handles, labels = first.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), title=f"scope: {widest} ({seeds(frame)})")
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=len(labels), title=f"scope: {widest} ({seeds(frame)})"
+    )
     return figure

@@ -17,9 +17,17 @@ def data(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataFr
     metrics, found = tables["metrics"], tables["correlations"]
     attack, eps = settings["attacks"][-1], settings["headline_eps"]
     x = metrics[(metrics["metric"] == X) & (metrics["role"] == "test")]
-    y = metrics[(metrics["metric"] == Y) & (metrics["role"] == "test") & (metrics["attack"] == attack) & (metrics["eps"] == eps)]
+    y = metrics[
+        (metrics["metric"] == Y) & (metrics["role"] == "test") & (metrics["attack"] == attack) & (metrics["eps"] == eps)
+    ]
     pairs = x[[*run, "value"]].merge(y[[*run, "value", "attack", "eps"]], on=run, suffixes=("_x", "_y"))
-    chosen = found[(found["x"] == X) & (found["y"] == Y) & (found["role"] == "test") & (found["attack"] == attack) & (found["eps"] == eps)]
+    chosen = found[
+        (found["x"] == X)
+        & (found["y"] == Y)
+        & (found["role"] == "test")
+        & (found["attack"] == attack)
+        & (found["eps"] == eps)
+    ]
     pairs = pairs.merge(chosen[["arch", "coefficient", "low", "high", "p", "n"]], on="arch", how="left")
     return cells(pairs.rename(columns={"value_x": "fairness_gap", "value_y": "robustness_drop"}), settings)
 
@@ -31,15 +39,28 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
         panel = frame[(frame["arch"] == arch) & (frame["forget"] == forget)]
         for method, scope in panel[["method", "scope"]].drop_duplicates().itertuples(index=False):
             points = panel[(panel["method"] == method) & (panel["scope"] == scope)]
-            axis.scatter(points["fairness_gap"], points["robustness_drop"] * 100, color=palette[method], marker=MARKERS[scope], s=28, lw=0)
+            axis.scatter(
+                points["fairness_gap"],
+                points["robustness_drop"] * 100,
+                color=palette[method],
+                marker=MARKERS[scope],
+                s=28,
+                lw=0,
+            )
         found = panel.iloc[0]
         axis.text(0.02, 0.98, _caption(found), transform=axis.transAxes, va="top", fontsize=7)
         axis.margins(y=0.2)
         axis.set_xlabel("relative fairness-gap, mean over layers, test")
     first = next(iter(axes.values()))
-    first.set_ylabel(f"accuracy lost under {frame['attack'].iloc[0].upper()},\n$\\epsilon$ = {frame['eps'].iloc[0]:g}, test (points)")
+    first.set_ylabel(
+        f"accuracy lost under {frame['attack'].iloc[0].upper()},\n$\\epsilon$ = {frame['eps'].iloc[0]:g}, test (points)"
+    )
     dots = [plt.Line2D([], [], color=palette[m], marker="o", ls="", label=name(m)) for m in settings["methods"]]
-    shapes = [plt.Line2D([], [], color="0.4", marker=m, ls="", label=s) for s, m in MARKERS.items() if s in set(frame["scope"])]
+    shapes = [
+        plt.Line2D([], [], color="0.4", marker=m, ls="", label=s)
+        for s, m in MARKERS.items()
+        if s in set(frame["scope"])
+    ]
     figure.legend(handles=dots + shapes, loc="outside right center")
     return figure
 
@@ -47,4 +68,5 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
 def _caption(row: pd.Series) -> str:
     if pd.isna(row["coefficient"]):
         return f"no correlation defined (n = {row['n']:.0f} runs)"
-    return f"Spearman {row['coefficient']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}],\np = {row['p']:.2g}, n = {row['n']:.0f} runs"
+    interval = f"[{row['low']:+.2f}, {row['high']:+.2f}]"
+    return f"Spearman {row['coefficient']:+.2f} {interval},\np = {row['p']:.2g}, n = {row['n']:.0f} runs"

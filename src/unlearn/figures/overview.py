@@ -25,18 +25,27 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
     groups = list(dict.fromkeys(zip(frame["arch"], frame["forget"], strict=True)))
     rows = list(dict.fromkeys(zip(frame["method"], frame["scope"], strict=True)))
     figure, axes = plt.subplots(
-        1, len(groups), figsize=(3.3 * len(groups) + 1.2, 0.2 * len(rows) + 1.2), squeeze=False, sharey=True, layout="constrained"
+        1,
+        len(groups),
+        figsize=(3.3 * len(groups) + 1.2, 0.2 * len(rows) + 1.2),
+        squeeze=False,
+        sharey=True,
+        layout="constrained",
     )
     for axis, (arch, forget) in zip(axes[0], groups, strict=True):
         panel = frame[(frame["arch"] == arch) & (frame["forget"] == forget)]
         table = panel.set_index(["method", "scope", "metric"])
-        mean, gap = (np.array([[table.loc[(m, s, k), c] * 100 for k in METRICS] for m, s in rows]) for c in ("mean", "gap"))
+        mean, gap = (
+            np.array([[table.loc[(m, s, k), c] * 100 for k in METRICS] for m, s in rows]) for c in ("mean", "gap")
+        )
         image = axis.imshow(gap, cmap="RdBu_r", vmin=-LIMIT, vmax=LIMIT, aspect="auto")
         for y, x in np.ndindex(mean.shape):
             colour = "white" if abs(gap[y, x]) > 0.7 * LIMIT else "black"
             axis.text(x, y, f"{mean[y, x]:.1f}", ha="center", va="center", fontsize=6.5, color=colour)
         axis.set_xticks(range(len(METRICS)), METRICS.values())
-        axis.set_yticks(range(len(rows)), [name(m) if m in ("original", "retrain") else f"{name(m)}, {s}" for m, s in rows])
+        axis.set_yticks(
+            range(len(rows)), [name(m) if m in ("original", "retrain") else f"{name(m)}, {s}" for m, s in rows]
+        )
         axis.tick_params(length=0)
         axis.grid(visible=False)
         axis.spines[:].set_visible(False)

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from unlearn.figures import cells, colours, errors, name, panels, plt, seeds
+from unlearn.figures import cells, colours, errors, name, plt, seeds
 
 NEEDS = ("comparisons",)
 
@@ -29,7 +29,13 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
     widest = "all" if "all" in settings["scopes"] else settings["scopes"][-1]
     palette = colours(settings)
     figure, axes = plt.subplots(
-        len(attacks), len(groups), figsize=(3.8 * len(groups), 2.5 * len(attacks) + 0.6), squeeze=False, sharex=True, sharey=True, layout="constrained"
+        len(attacks),
+        len(groups),
+        figsize=(3.8 * len(groups), 2.5 * len(attacks) + 0.6),
+        squeeze=False,
+        sharex=True,
+        sharey=True,
+        layout="constrained",
     )
     for row, attack in enumerate(attacks):
         for column, (arch, forget) in enumerate(groups):
@@ -37,10 +43,19 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
             panel = frame[(frame["arch"] == arch) & (frame["forget"] == forget) & (frame["attack"] == attack)]
             for method in settings["methods"]:
                 control = method in ("original", "retrain")
-                line = panel[(panel["method"] == method) & (panel["scope"] == ("all" if control else widest))].sort_values("eps")
+                line = panel[
+                    (panel["method"] == method) & (panel["scope"] == ("all" if control else widest))
+                ].sort_values("eps")
                 axis.errorbar(
-                    line["eps"], line["mean"] * 100, None if errors(line) is None else [e * 100 for e in errors(line)],
-                    color=palette[method], lw=2 if control else 1, marker=".", capsize=2, label=name(method), zorder=3 if control else 2,
+                    line["eps"],
+                    line["mean"] * 100,
+                    None if errors(line) is None else [e * 100 for e in errors(line)],
+                    color=palette[method],
+                    lw=2 if control else 1,
+                    marker=".",
+                    capsize=2,
+                    label=name(method),
+                    zorder=3 if control else 2,
                 )
             label = settings["labels"][arch] + (f", forget {forget}" if len(settings["forgets"]) > 1 else "")
             axis.set_title(f"{attack.upper()}, {label}")
@@ -51,5 +66,7 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
             if row == len(attacks) - 1:
                 axis.set_xlabel(r"$L_\infty$ radius $\epsilon$ (pixels in [0, 1])")
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), title=f"scope: {widest} ({seeds(frame)})")
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=len(labels), title=f"scope: {widest} ({seeds(frame)})"
+    )
     return figure

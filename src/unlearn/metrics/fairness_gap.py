@@ -39,7 +39,9 @@ def relative_gap(sigma: np.ndarray) -> float:
 
 def compute(run: Evidence) -> Rows:
     """Per layer, and the mean and maximum over layers; n counts images, or layers."""
-    frame = run.activations[~run.activations["class"].isin(run.forgotten_classes) | (run.activations["role"] == "forget")]
+    frame = run.activations[
+        ~run.activations["class"].isin(run.forgotten_classes) | (run.activations["role"] == "forget")
+    ]
     for role, of_role in frame.groupby("role", sort=False):
         for prefix, formula in (("fairness_gap", gap), ("relative_fairness_gap", relative_gap)):
             values = []

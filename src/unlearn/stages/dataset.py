@@ -42,4 +42,3 @@ def dataset(out: str, settings: dict[str, Any]) -> None:
         if set(splits) != {"train", "test"}:
             raise DataError(f"{settings['name']}: needs training and test images, has {sorted(set(splits))}")
     log.info("%d images of shape %s in %d classes", count, tuple(shape), len(source.classes))
-

@@ -30,7 +30,9 @@ def measure(
     """
     evidence = load(predictions, adversarial, activations, cost)
     modules = {name: registry.load("metrics", name) for name in metrics}
-    absolute = [row for name, m in modules.items() if hasattr(m, "compute") for row in _compute(name, m.compute, evidence)]
+    absolute = [
+        row for name, m in modules.items() if hasattr(m, "compute") for row in _compute(name, m.compute, evidence)
+    ]
     evidence = dataclasses.replace(evidence, metrics=frame(absolute))
     known = evidence if reference is None else dataclasses.replace(evidence, metrics=_stored(reference, run))
     relative = [
@@ -59,7 +61,15 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     """Rows as the metric columns of the metrics table, keys that do not apply null."""
     columns = pd.DataFrame(rows, columns=Row._fields).rename(columns={"label": "class"})
     return columns.astype(
-        {"role": "string", "attack": "string", "layer": "string", "eps": "Float64", "class": "Int64", "n": "int64", "value": "float64"}
+        {
+            "role": "string",
+            "attack": "string",
+            "layer": "string",
+            "eps": "Float64",
+            "class": "Int64",
+            "n": "int64",
+            "value": "float64",
+        }
     )
 
 
