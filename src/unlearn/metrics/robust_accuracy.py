@@ -13,14 +13,17 @@ METRICS = {
 
 
 def compute(run: Evidence) -> Rows:
-    """drop = clean - robust accuracy, on the attacked images."""
+    """The drop is clean - robust accuracy on the attacked images; robust accuracy at eps 0 is clean."""
     attacked = run.adversarial[run.counted(run.adversarial)]
-    clean = run.predictions.assign(clean=run.logits.argmax(1) == run.predictions["label"]).set_index("id")["clean"]
-    for (attack, role, eps), group in attacked.groupby(["attack", "role", "eps"], sort=False):
-        missing = ~group["id"].isin(clean.index)
-        if missing.any():
-            raise MetricError(f"attack {attack!r} has {missing.sum()} images without a prediction")
-        value = float((group["predicted"] == group["label"]).mean())
-        keys = {"role": role, "attack": attack, "eps": eps}
-        yield Row("robust_accuracy", value, len(group), **keys)
-        yield Row("robustness_drop", float(clean[group["id"]].mean()) - value, len(group), **keys)
+    correct = (run.logits.argmax(1) == run.predictions["label"]).set_axis(run.predictions["id"])
+    for (attack, role), images in attacked.groupby(["attack", "role"], sort=False):
+        ids = images["id"].drop_duplicates()
+        if missing := (~ids.isin(correct.index)).sum():
+            raise MetricError(f"attack {attack!r} has {missing} images without a prediction")
+        clean = float(correct[ids].mean())
+        yield Row("robust_accuracy", clean, len(ids), role=role, attack=attack, eps=0.0)
+        for eps, group in images.groupby("eps", sort=False):
+            value = float((group["predicted"] == group["label"]).mean())
+            keys = {"role": role, "attack": attack, "eps": eps}
+            yield Row("robust_accuracy", value, len(group), **keys)
+            yield Row("robustness_drop", clean - value, len(group), **keys)
