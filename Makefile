@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: all test test-fast lint requirements clean
 all: $(BIN)/.installed
-	snakemake --cores $(CORES) $(if $(STUDY),--configfile studies/$(STUDY).yaml) all
+	snakemake $(if $(STUDY),--configfile studies/$(STUDY).yaml) --cores $(CORES) all
 
 test: $(BIN)/.installed lint
 	pytest -n $(CORES) tests

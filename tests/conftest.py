@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES, SHAPE = 4, (1, 8, 8)
 NETS = {
-    "batchnorm": ("resnet18", {"layers": [1, 1, 1, 1], "channels": [4, 4, 8, 8]}, "cifar"),
+    "batchnorm": ("resnet18", {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, "cifar"),
     "layernorm": (
         "vit_tiny_patch16_224",
         {"img_size": 8, "patch_size": 2, "embed_dim": 16, "depth": 3, "num_heads": 2},

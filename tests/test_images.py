@@ -125,6 +125,15 @@ def test_augmentation_against_a_loop_over_samples(crop, flip):
     assert not flip or 0 < mirrored.sum() < 40
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_augmented_images_lie_in_the_plain_order(channels):
+    """With one channel a transposed tensor counts as contiguous *and* as channels-last, and convolutions
+    then run their channels-last kernels: other bits, and with 4 channels a corrupted heap (torch 2.15)."""
+    pixels = torch.zeros(5, channels, 8, 8, dtype=torch.uint8)
+    found = images.to_float(augment(pixels, torch.Generator().manual_seed(0), crop=1, flip=True))
+    assert found.stride() == pixels.stride()
+
+
 def test_augmentation_leaves_the_images_alone(make_images):
     found = make_images()
     before = found.pixels.clone()

@@ -5,27 +5,27 @@ The first part loops over the registry, so that a new method is tested on the da
 
 import copy
 from dataclasses import asdict, fields, replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from scipy.stats import chisquare
 
 from unlearn import checkpoint, registry, scopes, stages, tables
 from unlearn.hyper import Training
 from unlearn.images import to_float
-from unlearn.job import AccessError, Batch
+from unlearn.job import AccessError
 from unlearn.methods import bs, cf, rl, salun, scrub
-from unlearn.models import create
+from unlearn.models import Classifier, create
 from unlearn.stages import train
 from unlearn.study import CONTROLS
 from unlearn.training import Diverged, fit, learning_rate
 
 METHODS = registry.names("methods")
 TRAINED = [name for name in METHODS if issubclass(registry.load("methods", name).Settings, Training)]
-FAST = {"epochs": 2, "batch_size": 8, "forget_batch_size": 8, "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}
+FAST = {"epochs": 2, "batch_size": 12, "forget_batch_size": 12, "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}
 every_method = pytest.mark.parametrize("name", METHODS)
 every_trained = pytest.mark.parametrize("name", TRAINED)
 both_scopes = pytest.mark.parametrize("scope", ["all", "last"])
@@ -151,9 +151,10 @@ def test_leaves_the_data_alone(name, spec, make_job):
 def test_its_teacher_stays_the_original(name, spec, make_job, monkeypatch):
     teachers, real = [], copy.deepcopy
 
-    def spy(model):
-        teachers.append(real(model))
-        return teachers[-1]
+    def spy(thing, *memo):
+        made = real(thing, *memo)
+        teachers.extend([made] if isinstance(thing, Classifier) else [])
+        return made
 
     start = create(spec, seed=0)
     monkeypatch.setattr(registry.load("methods", name).copy, "deepcopy", spy)
@@ -177,7 +178,7 @@ def test_keeps_a_history(name, spec, make_job):
 
 @every_trained
 def test_divergence_is_an_error(name, spec, make_job):
-    with pytest.raises(Diverged, match="the loss is .* in epoch"):
+    with pytest.raises(Diverged, match=r"the loss is .* in epoch"):
         unlearn(name, make_job(spec), epochs=20, lr=1e30)
 
 
@@ -276,7 +277,7 @@ def test_order_of_passes(spec, make_job):
 
 
 def naive_sgd(model, batches, loss, lr, momentum, weight_decay):
-    """v ← momentum · v + gradient + weight_decay · p;  p ← p - lr · v."""
+    """SGD written out: v ← momentum · v + gradient + weight_decay · p;  p ← p - lr · v."""
     model.train()
     velocity = [torch.zeros_like(p) for p in model.parameters()]
     for batch in batches:
@@ -290,7 +291,10 @@ def naive_sgd(model, batches, loss, lr, momentum, weight_decay):
 
 def negative_log_likelihood(model, batch):
     """Cross-entropy written out."""
-    logits = model(batch.x)
+    return of_logits(model(batch.x), batch)
+
+
+def of_logits(logits, batch):
     picked = logits[torch.arange(len(batch.y)), batch.y]
     return (logits.exp().sum(1).log() - picked).mean()
 
@@ -305,7 +309,7 @@ def close(one, other):
 
 def test_cf_again(spec, make_job):
     job = make_job(spec)
-    batches = [batch for epoch in (1, 2) for batch in job.batches("retain", epoch, 8)]
+    batches = [batch for epoch in (1, 2) for batch in job.batches("retain", epoch, 12)]
     close(unlearn("cf", make_job(spec)), naive_sgd(create(spec, 0), batches, negative_log_likelihood, **OPTIMIZER))
 
 
@@ -313,13 +317,11 @@ def test_rl_again(spec, make_job):
     job, batches = make_job(spec), []
     for epoch in (1, 2):
         draw = job.generator("random labels", epoch)
-        for x, y, role in job.batches("forget", epoch, 8):
-            wrong = [
-                [label for label in torch.arange(y_ + 1, y_ + 4).remainder(4).tolist()][k - 1]
-                for y_, k in zip(y.tolist(), torch.randint(1, 4, y.shape, generator=draw).tolist(), strict=True)
-            ]
-            batches.append(Batch(x, torch.tensor(wrong), role))
-        batches.extend(job.batches("retain", epoch, 8))
+        for batch in job.batches("forget", epoch, 12):
+            steps = torch.randint(1, 4, batch.y.shape, generator=draw).tolist()
+            wrong = [(label + step) % 4 for label, step in zip(batch.y.tolist(), steps, strict=True)]
+            batches.append(batch._replace(y=torch.tensor(wrong)))
+        batches.extend(job.batches("retain", epoch, 12))
     close(unlearn("rl", make_job(spec)), naive_sgd(create(spec, 0), batches, negative_log_likelihood, **OPTIMIZER))
 
 
@@ -344,21 +346,16 @@ def test_scrubs_divergence_again():
 
 def test_scrub_again(spec, make_job):
     job, teacher = make_job(spec), create(spec, 0).eval()
-    batches = [
-        *job.batches("forget", 1, 4),
-        *job.batches("retain", 1, 8),
-        *job.batches("retain", 2, 8),
-    ]
+    batches = [*job.batches("forget", 1, 4), *job.batches("retain", 1, 12), *job.batches("retain", 2, 12)]
 
     def loss(model, batch):
-        apart = naive_divergence(model(batch.x), teacher(batch.x).detach(), 2.0)
-        return -apart if batch.role == "forget" else 0.9 * negative_log_likelihood(model, batch) + 0.5 * apart
+        logits = model(batch.x)
+        apart = naive_divergence(logits, teacher(batch.x).detach(), 2.0)
+        return -apart if batch.role == "forget" else 0.9 * of_logits(logits, batch) + 0.5 * apart
 
     own = {"msteps": 1, "alpha": 0.5, "gamma": 0.9, "temperature": 2.0, "forget_batch_size": 4}
-    one_pass = replace(spec)  # batch norms see each retain batch twice in the naive loss
-    if spec.stem == "cifar":
-        pytest.skip("the second forward pass of the naive loss would move running statistics")
-    close(unlearn("scrub", make_job(one_pass), **own), naive_sgd(create(spec, 0), batches, loss, **OPTIMIZER))
+    optimizer = {**OPTIMIZER, "lr": 0.01}
+    close(unlearn("scrub", make_job(spec), **own, **optimizer), naive_sgd(create(spec, 0), batches, loss, **optimizer))
 
 
 def test_scrub_maximises_the_divergence_on_the_forget_set(make_job, spec):
@@ -394,7 +391,7 @@ def test_labels_are_drawn_anew_each_epoch_and_the_retain_set_keeps_its_own(spec,
     job, own = make_job(spec), settings("rl")
     first, second = (list(rl.relabelled(job, own, epoch)) for epoch in (1, 2))
     retained = {role: [b for b in first if b.role == role] for role in ("forget", "retain")}["retain"]
-    for given, batch in zip(job.batches("retain", 1, 8), retained, strict=True):
+    for given, batch in zip(job.batches("retain", 1, 12), retained, strict=True):
         assert torch.equal(given.x, batch.x)
         assert torch.equal(given.y, batch.y)
     labels = [torch.cat([b.y for b in batches if b.role == "forget"]) for batches in (first, second)]
@@ -407,8 +404,8 @@ def learned(spec, make_job):
 
 
 def forget_batch(job):
-    images = job.images("forget")
-    return Batch(to_float(images.pixels), images.labels, "forget")
+    """All forget images, not augmented."""
+    return next(replace(job, augment={"crop": 0, "flip": False}).batches("forget", 1, 100))
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -450,9 +447,6 @@ def test_the_neighbour_is_an_image_within_the_bound(spec, make_job, bound):
 def test_saliency_again(spec, make_job):
     """|gradient of the mean loss|, in evaluation mode, whatever the batches and the augmentation."""
     job, model = make_job(spec, augment={"crop": 2, "flip": True}), create(spec, 0)
-    images = job.images("forget")
-    loss = F.cross_entropy(copy.deepcopy(model).eval()(to_float(images.pixels)), images.labels)
-    assert loss > 0
     expected = copy.deepcopy(model).eval()
     negative_log_likelihood(expected, forget_batch(job)).backward()
     for batch_size in (5, 12):
@@ -477,7 +471,7 @@ def test_masks_are_nested_even_with_ties():
     values = {"a": torch.zeros(50), "b": torch.randint(3, (50,), generator=torch.Generator().manual_seed(0)).float()}
     masks = [torch.cat(list(salun.saliency_mask(values, density).values())) for density in np.linspace(0, 1, 21)]
     assert [int(mask.sum()) for mask in masks] == list(range(0, 101, 5))
-    assert all((small <= large).all() for small, large in zip(masks, masks[1:]))
+    assert all((small <= large).all() for small, large in pairwise(masks))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
@@ -513,7 +507,11 @@ def test_an_epoch_sees_every_image_once(spec, make_job):
     job = make_job(spec)
     images = job.images("retain")
     for epoch in (1, 2):
-        seen = torch.cat([batch.x for batch in job.batches("retain", epoch, 8)])
+        batches = list(job.batches("retain", epoch, 8))
+        sizes = [len(batch.y) for batch in batches]
+        assert max(sizes) <= 8
+        assert max(sizes) - min(sizes) <= 1, "a ragged last batch would count as much as a full one"
+        seen = torch.cat([batch.x for batch in batches])
         key = sorted(map(tuple, (seen * 255).round().long().flatten(1).tolist()))
         assert key == sorted(map(tuple, images.pixels.long().flatten(1).tolist()))
     first, second = (torch.cat([b.y for b in job.batches("retain", epoch, 8)]) for epoch in (1, 2))
@@ -522,15 +520,15 @@ def test_an_epoch_sees_every_image_once(spec, make_job):
 
 def test_streams_are_separate(spec, make_job):
     job = make_job(spec)
-    streams = [job.stream("init"), job.stream("order retain", 1), job.stream("order retain", 2), job.stream("augment retain", 1)]
-    assert len({*streams, *(make_job(spec, seed=1).stream(p) for p in ("init", "dropout"))}) == 6
+    purposes = [("init", 0), ("order retain", 1), ("order retain", 2), ("augment retain", 1)]
+    assert len({j.stream(*purpose) for j in (job, make_job(spec, seed=1)) for purpose in purposes}) == 8
     assert job.stream("init") == make_job(spec, "last", roles=()).stream("init")
 
 
 def test_cf_learns(spec, make_job):
     job = make_job(spec)
-    unlearn("cf", job, epochs=15)
-    assert job.history[-1]["loss"] < 0.7 * job.history[0]["loss"]
+    unlearn("cf", job, epochs=20, optimizer="adam", lr=0.01, weight_decay=0.0)
+    assert job.history[-1]["loss"] < 0.85 * job.history[0]["loss"]
 
 
 def test_after_step_has_the_last_word(spec, make_job):

@@ -1,0 +1,273 @@
+"""Every figure and the table, drawn from an imaginary study: what is plotted is what was measured."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from unlearn import registry, tables
+from unlearn.analysis.comparisons import compare
+from unlearn.analysis.correlations import correlate
+from unlearn.figures import cells, colours, name
+from unlearn.main_table import main_table, to_latex, to_markdown
+from unlearn.stages import report
+
+FIGURES = registry.names("figures")
+ATTACKS, EPS, HEADLINE = ("fgsm", "pgd"), (0.1, 0.2), 0.2
+SETTINGS = {
+    "archs": ["resnet", "vit"],
+    "forgets": ["ten", "class_3"],
+    "methods": ["original", "retrain", "cf", "salun"],
+    "scopes": ["last", "all"],
+    "attacks": list(ATTACKS),
+    "headline_eps": HEADLINE,
+    "labels": {"resnet": "ResNet", "vit": "ViT"},
+}
+CELLS = [("original", "all"), ("retrain", "all"), *itertools.product(["cf", "salun"], ["last", "all"])]
+
+
+def keys(metric):
+    """The keys under which a metric is measured."""
+    if metric.startswith(("robust_", "robustness")):
+        radii = EPS if metric == "robustness_drop" else (0.0, *EPS)
+        return [{"attack": a, "eps": e, "role": r} for a in ATTACKS for e in radii for r in ("test", "retain")]
+    if metric in ("fairness_gap", "relative_fairness_gap"):
+        return [{"role": "test", "layer": layer} for layer in ("stem", "norm.1", "norm.10")]
+    if metric == "class_accuracy":
+        return [{"role": "test", "class": c} for c in (0, 1)]
+    return [{"role": "test"} if "gap_" in metric or metric in ("class_disparity", "worst_class_accuracy") else {}]
+
+
+def metrics(seeds, settings=SETTINGS):
+    rng = np.random.default_rng(0)
+    declared = [m for n in registry.names("metrics") for m in registry.load("metrics", n).METRICS]
+    rows = [
+        {"arch": a, "forget": f, "method": m, "scope": s, "seed": seed, "metric": metric}
+        | dict.fromkeys(tables.DETAIL_KEY)
+        | key
+        | {"value": rng.random(), "n": 10}
+        for a, f, (m, s), seed in itertools.product(settings["archs"], settings["forgets"], CELLS, range(seeds))
+        for metric in declared
+        for key in keys(metric)
+    ]
+    types = {"role": "str", "attack": "str", "layer": "str", "eps": "Float64", "class": "Int64"}
+    return pd.DataFrame(rows).astype(types)
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """Number of seeds → paths of the study's three tables, as the stages write them."""
+    found = {}
+    for seeds in (1, 3):
+        folder = tmp_path_factory.mktemp(f"seeds{seeds}")
+        frame = metrics(seeds)
+        parts = {"metrics": frame, "comparisons": compare(frame, 0.95), "correlations": correlate(frame, 0.95, 100, 0)}
+        found[seeds] = {kind: str(folder / f"{kind}.parquet") for kind in parts}
+        for kind, part in parts.items():
+            tables.write(kind, found[seeds][kind], part, {})
+    return found
+
+
+@pytest.fixture(params=[1, 3], ids=["one seed", "three seeds"])
+def study(request, studies):
+    return {kind: tables.read(kind, path).to_pandas() for kind, path in studies[request.param].items()}
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def drawn(figure, study, settings=SETTINGS):
+    module = registry.load("figures", figure)
+    frame = module.data({need: study[need] for need in module.NEEDS}, settings)
+    return frame, module.draw(frame, settings)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_figure(figure, study):
+    frame, found = drawn(figure, study)
+    assert isinstance(found, Figure)
+    assert len(frame)
+    spread = {"low", "high", "coefficient", "p"}  # undefined for one seed
+    numbers = frame.select_dtypes("number").drop(columns=spread, errors="ignore")
+    assert len(numbers.columns)
+    assert np.isfinite(numbers.to_numpy(float)).all()
+    assert set(frame["arch"]) == {"resnet", "vit"}
+    assert set(frame["forget"]) == {"ten", "class_3"}
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_axes_are_labelled(figure, study):
+    _, found = drawn(figure, study)
+    panels = [axis for axis in found.axes if axis.get_title()]
+    assert len(panels) >= 4, "architectures times forget sets"
+    assert {"ResNet, forget ten", "ViT, forget class_3"} <= {axis.get_title().removeprefix("PGD, ") for axis in panels}
+    assert any(axis.get_xlabel() for axis in found.axes) or found.get_supxlabel()
+    assert any(axis.get_ylabel() for axis in found.axes)
+    assert any(text.get_text().strip() for axis in found.axes for text in axis.get_xticklabels())
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_one_architecture_and_forget_set(figure, study):
+    settings = {**SETTINGS, "archs": ["vit"], "forgets": ["ten"]}
+    alone = {k: f[(f["arch"] == "vit") & (f["forget"].eq("ten") if "forget" in f else True)] for k, f in study.items()}
+    _, found = drawn(figure, alone, settings)
+    titles = [axis.get_title() for axis in found.axes if axis.get_title()]
+    assert all(title.endswith("ViT") for title in titles), "a single forget set needs no mention"
+
+
+def line(found, title, label):
+    (axis,) = (a for a in found.axes if a.get_title() == title)
+    handles, labels = axis.get_legend_handles_labels()
+    handle = handles[labels.index(label)]
+    return getattr(handle, "lines", [handle])[0].get_xydata()
+
+
+def test_robustness_plots_clean_and_robust_accuracy(study):
+    frame, found = drawn("robustness", study)
+    cell = study["comparisons"].query("arch == 'vit' and forget == 'ten' and method == 'cf' and scope == 'all'")
+    robust = cell.query("metric == 'robust_accuracy' and attack == 'pgd' and role == 'test'").sort_values("eps")
+    points = line(found, "PGD, ViT, forget ten", "CF")
+    assert points[:, 0].tolist() == [0.0, *EPS]
+    assert points[:, 1].tolist() == pytest.approx((100 * robust["mean"]).tolist())
+    assert set(frame["attack"]) == set(ATTACKS)
+    assert not frame.duplicated().any()
+
+
+def test_fairness_gap_plots_layers_in_order_of_execution(study):
+    _, found = drawn("fairness_gap", study)
+    comparisons = study["comparisons"].query(
+        "arch == 'vit' and forget == 'ten' and method == 'salun' and scope == 'all' and metric == 'fairness_gap'"
+    )
+    by_layer = comparisons.set_index("layer")["mean"]
+    points = line(found, "ViT, forget ten", "SalUn")
+    assert points[:, 1].tolist() == pytest.approx(by_layer[["stem", "norm.1", "norm.10"]].tolist())
+
+
+def test_cost_plots_every_method_beside_retraining(study):
+    frame, found = drawn("cost", study)
+    assert set(frame["method"]) == {"cf", "salun"}
+    heights = sorted(bar.get_height() for axis in found.axes for bar in axis.patches)
+    assert heights == pytest.approx(sorted(frame["mean"]))
+
+
+def test_overview_writes_percentages(study):
+    frame, found = drawn("overview", study)
+    texts = sorted(text.get_text() for axis in found.axes for text in axis.texts)
+    assert texts == sorted(f"{100 * mean:.1f}" for mean in frame["mean"])
+
+
+def test_gap_vs_robustness_plots_every_run(study):
+    frame, found = drawn("gap_vs_robustness", study)
+    points = np.concatenate([c.get_offsets() for axis in found.axes for c in axis.collections])
+    assert len(points) == len(frame) == study["metrics"].drop_duplicates(list(tables.RUN_KEY)).shape[0]
+    assert sorted(points[:, 1]) == pytest.approx(sorted(100 * frame["robustness_drop"]))
+    assert set(frame["attack"]) == {"pgd"}
+    assert set(frame["eps"]) == {HEADLINE}
+    assert "Spearman" in found.axes[0].texts[0].get_text()
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_what_was_not_measured_is_left_out(figure, study):
+    """A study may name fewer metrics, such as no comparison with retraining beyond the figures'."""
+    without = {kind: frame.copy() for kind, frame in study.items()}
+    for kind in ("metrics", "comparisons"):
+        without[kind] = without[kind].query("metric not in ('average_gap', 'relative_memory', 'class_disparity')")
+    drawn(figure, without)
+
+
+@pytest.mark.filterwarnings("error")  # such as a layout that does not fit
+@pytest.mark.parametrize("figure", FIGURES)
+def test_the_stage_writes_the_plotted_numbers(figure, studies, tmp_path):
+    pdf, png, csv = (tmp_path / f"figure.{kind}" for kind in ("pdf", "png", "csv"))
+    report.figure(figure, studies[1], str(pdf), str(png), str(csv), SETTINGS)
+    assert pdf.read_bytes().startswith(b"%PDF-")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert not plt.get_fignums(), "closed again"
+    study = {kind: tables.read(kind, path).to_pandas() for kind, path in studies[1].items()}
+    frame = registry.load("figures", figure).data(study, SETTINGS)
+    pd.testing.assert_frame_equal(pd.read_csv(csv), frame, check_dtype=False)
+
+
+def test_the_stage_says_when_there_is_nothing_to_plot(studies, tmp_path):
+    settings = {**SETTINGS, "headline_eps": 0.15}
+    with pytest.raises(ValueError, match=r"'gap_vs_robustness' has nothing to plot; are its metrics in the config\?"):
+        report.figure("gap_vs_robustness", studies[1], "", "", str(tmp_path / "csv"), settings)
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def test_main_table_is_scaled_and_ordered(study):
+    frame = main_table(study["comparisons"], SETTINGS)
+    assert frame["arch"].drop_duplicates().tolist() == SETTINGS["archs"]
+    found = frame.set_index(["arch", "forget", "method", "scope", "heading"])["mean"]
+    source = study["comparisons"].query("arch == 'vit' and forget == 'ten' and method == 'cf' and scope == 'last'")
+    assert found["vit", "ten", "cf", "last", "UA"] == pytest.approx(100 * source.query("metric == 'ua'")["mean"].item())
+    robust = source.query(f"metric == 'robust_accuracy' and attack == 'pgd' and role == 'test' and eps == {HEADLINE}")
+    assert found["vit", "ten", "cf", "last", "RobA PGD"] == pytest.approx(100 * robust["mean"].item())
+    time = source.query("metric == 'relative_seconds'")["mean"].item()
+    assert found["vit", "ten", "cf", "last", "Time"] == pytest.approx(time)
+
+
+def test_main_table_as_markdown(study):
+    frame = main_table(study["comparisons"], SETTINGS)
+    head, rule, *rows, empty, caption = to_markdown(frame, SETTINGS).splitlines()
+    assert len(rows) == 2 * 2 * len(CELLS)
+    assert {line.count("|") for line in (head, rule, *rows)} == {head.count("|")}
+    assert [part.strip() for part in head.split("|")[1:5]] == ["Model", "Method", "Scope", "UA"]
+    assert rows[0].startswith("| ResNet / ten | Original | all | ")
+    assert empty == ""
+    seeds = frame["n"].iloc[0]
+    assert f"mean over {seeds} seed(s)" in caption
+    assert all(("±" in row) == (seeds > 1) for row in rows)
+    ua = frame[frame["heading"] == "UA"].iloc[0]
+    half = f" ± {(ua['high'] - ua['low']) / 2:.2f}" if seeds > 1 else ""
+    assert rows[0].split("|")[4].strip() == f"{ua['mean']:.2f}{half}"
+
+
+def test_main_table_as_latex(study):
+    text = to_latex(main_table(study["comparisons"], SETTINGS), SETTINGS)
+    lines = text.splitlines()
+    columns = lines[1].removeprefix(r"\begin{tabular}{").removesuffix("}")
+    body = [line for line in lines if line.endswith(r"\\")]
+    assert len(body) == 1 + 2 * 2 * len(CELLS)
+    assert {line.count(" & ") for line in body} == {len(columns) - 1}
+    assert r"class\_3" in text
+    assert text.count(r"\begin") == text.count(r"\end") == 1
+    assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+    assert not [line for line in body if "%" in line.replace(r"\%", "")]
+
+
+def test_table_stage_writes_three_forms_of_one_table(studies, tmp_path):
+    csv, markdown, latex = (tmp_path / f"main.{kind}" for kind in ("csv", "md", "tex"))
+    report.table(studies[3]["comparisons"], str(csv), str(markdown), str(latex), SETTINGS)
+    frame = main_table(tables.read("comparisons", studies[3]["comparisons"]).to_pandas(), SETTINGS)
+    pd.testing.assert_frame_equal(pd.read_csv(csv), frame, check_dtype=False)
+    assert markdown.read_text() == to_markdown(frame, SETTINGS)
+    assert latex.read_text() == to_latex(frame, SETTINGS)
+
+
+# --- shared ---------------------------------------------------------------------------------------
+
+
+def test_methods_keep_their_colour_and_differ():
+    found = colours({"methods": ["original", "retrain", *(f"m{i}" for i in range(10))]})
+    assert len(set(found.values())) == 12
+    assert found["original"] == colours(SETTINGS)["original"]
+
+
+def test_names():
+    assert [name(method) for method in ("original", "retrain", "salun", "cf", "my_own")] == [
+        *("Original", "Retrain", "SalUn", "CF", "MY-OWN")
+    ]
+
+
+def test_cells_come_in_the_order_of_the_study():
+    mixed = pd.DataFrame({"arch": ["vit", "resnet", "vit"], "scope": ["all", "all", "last"], "x": [1, 2, 3]})
+    assert cells(mixed, SETTINGS)["x"].tolist() == [2, 3, 1]

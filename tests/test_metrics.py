@@ -1,0 +1,417 @@
+"""Metrics are what their formulas say: by hand, by scikit-learn, and by properties that hold for any data."""
+
+import doctest
+import importlib
+import inspect
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn import metrics as sklearn_metrics
+from sklearn.svm import SVC
+
+from unlearn import registry, tables
+from unlearn.metrics import Evidence, MetricError, accuracy, average_gap, fairness_gap, mia_efficacy
+from unlearn.stages import measure
+
+ROLES = ("retain", "forget", "test")
+ABSOLUTE = [name for name in registry.names("metrics") if hasattr(registry.load("metrics", name), "compute")]
+DECLARED = {m: spec for n in registry.names("metrics") for m, spec in registry.load("metrics", n).METRICS.items()}
+
+
+def evidence(seed=0, counts=(30, 12, 18), classes=3, forgotten=None, skill=1.0):
+    """Tables of an imaginary run: ``counts`` images of each role; class ``forgotten`` is forgotten whole."""
+    rng = np.random.default_rng(seed)
+    n = sum(counts)
+    frame = pd.DataFrame({"id": np.arange(n), "role": np.repeat(ROLES, counts), "label": rng.integers(classes, size=n)})
+    frame.loc[frame["role"] == "retain", "label"] = np.arange(counts[0]) % classes
+    if forgotten is not None:
+        frame.loc[frame["role"].eq("retain") & frame["label"].eq(forgotten), "label"] = (forgotten + 1) % classes
+        frame.loc[frame["role"] == "forget", "label"] = forgotten
+    logits = rng.normal(size=(n, classes)).astype(np.float32)
+    logits[np.arange(n), frame["label"]] += skill
+    predicted = logits.argmax(1)
+    parts = []
+    for attack in ("fgsm", "pgd"):
+        for eps in (0.1, 0.2):
+            hit = rng.random(n) < 0.3
+            predicted = np.where(hit, (frame["label"] + 1) % classes, predicted)
+            parts.append(frame.assign(attack=attack, eps=eps, predicted=predicted))
+    cells = [(layer, role, c) for layer in ("norm1", "norm2") for role in ROLES[1:] for c in range(classes)]
+    activations = pd.DataFrame(cells, columns=["layer", "role", "class"])
+    activations = activations.assign(count=5, sigma=rng.random(len(cells)) + 0.5)
+    spent = {"seconds": 2.0, "cpu_seconds": 3.0, "peak_memory": 100, "trainable_parameters": 7, "device": "cpu"}
+    return Evidence(frame, logits, pd.concat(parts, ignore_index=True), activations, pd.DataFrame([spent]))
+
+
+def rows(name, run, reference=None):
+    """Key → value of a metric file."""
+    module = registry.load("metrics", name)
+    found = list(module.compute(run) if reference is None else module.compute_relative(run, reference))
+    keyed = {tuple(x for x in (r.metric, r.role, r.attack, r.eps, r.label, r.layer) if x is not None): r for r in found}
+    assert len(keyed) == len(found), "a key is given once"
+    return keyed
+
+
+def values(*arguments):
+    return {key: row.value for key, row in rows(*arguments).items()}
+
+
+def measured(run):
+    """The run with its absolute metrics, as relative ones need them."""
+    return replace(run, metrics=measure.frame([row for name in ABSOLUTE for row in rows(name, run).values()]))
+
+
+# --- by hand --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handmade():
+    """Six images of two classes. Retain: both right. Forget: one of two. Test: one of two."""
+    frame = pd.DataFrame({"id": range(6), "role": np.repeat(ROLES, 2), "label": [0, 1] * 3})
+    logits = np.array([[2, 1], [1, 2], [2, 1], [2, 1], [0, 1], [0, 1]], np.float32)
+    attacked = frame.iloc[[4, 5]].assign(attack="pgd", eps=0.1, predicted=[1, 0])
+    spread = pd.DataFrame(
+        {
+            "layer": ["a", "a", "b", "b"],
+            "role": ["test"] * 4,
+            "class": [0, 1, 0, 1],
+            "count": [10] * 4,
+            "sigma": [1.0, 3, 2, 2],
+        }
+    )
+    return replace(evidence(), predictions=frame, logits=logits, adversarial=attacked, activations=spread)
+
+
+def test_accuracy_by_hand(handmade):
+    assert values("accuracy", handmade) == {("ua",): 0.5, ("ra",): 1.0, ("ta",): 0.5}
+    assert {row.n for row in rows("accuracy", handmade).values()} == {2}
+
+
+def test_class_accuracy_by_hand(handmade):
+    assert values("class_accuracy", handmade) == {
+        ("class_accuracy", "test", 0): 0.0,
+        ("class_accuracy", "test", 1): 1.0,
+        ("class_disparity", "test"): 1.0,
+        ("worst_class_accuracy", "test"): 0.0,
+    }
+
+
+def test_robust_accuracy_by_hand(handmade):
+    """Of two attacked images one was right before, none is after."""
+    assert values("robust_accuracy", handmade) == {
+        ("robust_accuracy", "test", "pgd", 0.0): 0.5,
+        ("robust_accuracy", "test", "pgd", 0.1): 0.0,
+        ("robustness_drop", "test", "pgd", 0.1): 0.5,
+    }
+
+
+def test_fairness_gap_by_hand(handmade):
+    assert values("fairness_gap", handmade) == {
+        ("fairness_gap", "test", "a"): 2.0,
+        ("fairness_gap", "test", "b"): 0.0,
+        ("fairness_gap_mean", "test"): 1.0,
+        ("fairness_gap_max", "test"): 2.0,
+        ("relative_fairness_gap", "test", "a"): 1.0,
+        ("relative_fairness_gap", "test", "b"): 0.0,
+        ("relative_fairness_gap_mean", "test"): 0.5,
+        ("relative_fairness_gap_max", "test"): 1.0,
+    }
+
+
+def test_cost_by_hand():
+    run, other = measured(evidence()), measured(evidence())
+    other.metrics.loc[other.metrics["metric"].isin(["cpu_seconds", "peak_memory"]), "value"] *= 4
+    other.metrics.loc[other.metrics["metric"] == "seconds", "value"] *= 10
+    assert values("cost", run, other) == {("relative_seconds",): 0.25, ("relative_memory",): 0.25}
+    run.cost["device"] = "NVIDIA H100"
+    assert values("cost", run, other)[("relative_seconds",)] == 0.1
+
+
+def test_average_gap_by_hand():
+    def run(*found):
+        return replace(evidence(), metrics=pd.DataFrame({"metric": average_gap.PARTS, "value": found}))
+
+    found = values("average_gap", run(0.1, 0.9, 0.8, 0.5), run(0.2, 0.9, 0.6, 0.4))
+    assert found == {("average_gap",): pytest.approx((0.1 + 0.0 + 0.2 + 0.1) / 4)}
+
+
+def test_robust_gap_is_signed():
+    run, other = measured(evidence(0)), measured(evidence(1))
+    one, two = values("robust_gap", run, other), values("robust_gap", other, run)
+    assert one == {key: pytest.approx(-value) for key, value in two.items()}
+    key = ("test", "pgd", 0.2)
+    own, theirs = (values("robust_accuracy", r)[("robust_accuracy", *key)] for r in (run, other))
+    assert one[("robust_accuracy_gap", *key)] == pytest.approx(own - theirs)
+
+
+@pytest.mark.parametrize("name", ["average_gap", "robust_gap"])
+def test_exact_retraining_has_no_gap_to_itself(name):
+    run = measured(evidence())
+    assert set(values(name, run, run).values()) == {0.0}
+
+
+def test_exact_retraining_costs_as_much_as_itself():
+    run = measured(evidence())
+    assert set(values("cost", run, run).values()) == {1.0}
+
+
+# --- by scikit-learn ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_accuracies_by_scikit_learn(seed):
+    run = evidence(seed)
+    both = run.predictions.assign(predicted=run.logits.argmax(1)).groupby("role")[["label", "predicted"]]
+    truth = {role: part.to_numpy().T for role, part in both}
+    by_role = {role: sklearn_metrics.accuracy_score(*both) for role, both in truth.items()}
+    found = values("accuracy", run)
+    assert found[("ua",)] == pytest.approx(1 - by_role["forget"])
+    assert found[("ra",)] == pytest.approx(by_role["retain"])
+    assert found[("ta",)] == pytest.approx(by_role["test"])
+
+    recall = sklearn_metrics.recall_score(*truth["test"], average=None)
+    found = values("class_accuracy", run)
+    assert [found[("class_accuracy", "test", c)] for c in range(3)] == pytest.approx(recall)
+    assert found[("class_disparity", "test")] == pytest.approx(np.ptp(recall))
+    assert found[("worst_class_accuracy", "test")] == pytest.approx(recall.min())
+
+
+@pytest.mark.parametrize("skill", [0.0, 2.0])
+def test_mia_efficacy_by_a_script_of_its_own(skill):
+    """As many members as non-members, one feature, the forget set's share of "unseen"."""
+    run = evidence(3, (60, 20, 25), skill=skill)
+    labels = run.predictions["label"]
+    confidence = np.array([softmax(row.astype(float))[y] for row, y in zip(run.logits, labels, strict=True)])
+    role = run.predictions["role"].to_numpy()
+    members = confidence[role == "retain"][[round(i * 59 / 24) for i in range(25)]]
+    train = np.concatenate([members, confidence[role == "test"]]).reshape(-1, 1)
+    seen = SVC(kernel="rbf", C=3, gamma=1.0).fit(train, ["seen"] * 25 + ["unseen"] * 25).predict
+    share = np.mean(seen(confidence[role == "forget"].reshape(-1, 1)) == "unseen")
+    assert values("mia_efficacy", run) == {("mia_efficacy",): pytest.approx(share)}
+
+
+def test_mia_efficacy_of_what_is_plainly_seen_or_unseen():
+    draw = np.random.default_rng(0)
+    high, low = 0.99 + 0.01 * draw.random((3, 40)), 0.3 + 0.1 * draw.random((3, 40))
+    assert mia_efficacy.efficacy(high[0], low[0], high[1]) == 0.0
+    assert mia_efficacy.efficacy(high[0], low[0], low[1]) == 1.0
+
+
+# --- properties -----------------------------------------------------------------------------------
+
+runs = st.builds(
+    evidence,
+    seed=st.integers(0, 10**6),
+    counts=st.tuples(st.integers(6, 20), st.integers(1, 9), st.integers(6, 20)),
+    classes=st.integers(2, 5),
+    skill=st.floats(0, 5),
+)
+few = settings(max_examples=15, deadline=None)
+
+
+@pytest.mark.parametrize("name", ABSOLUTE)
+@given(run=runs)
+@few
+def test_values_keep_the_declared_bounds(name, run):
+    for row in rows(name, run).values():
+        low, high = DECLARED[row.metric].low, DECLARED[row.metric].high
+        assert np.isfinite(row.value)
+        assert low is None or row.value >= low
+        assert high is None or row.value <= high
+        assert row.n > 0
+
+
+@given(one=runs, other=runs)
+@few
+def test_relative_values_keep_the_declared_bounds(one, other):
+    one, other = measured(one), measured(other)
+    for name in ("average_gap", "robust_gap", "cost"):
+        for row in rows(name, one, other).values():
+            low, high = DECLARED[row.metric].low, DECLARED[row.metric].high
+            assert low is None or row.value >= low
+            assert high is None or row.value <= high
+
+
+@pytest.mark.parametrize("name", [name for name in ABSOLUTE if name != "mia_efficacy"])
+@given(run=runs, seed=st.integers(0, 99))
+@few
+def test_order_of_samples_means_nothing(name, run, seed):
+    """But for MIA-efficacy, which takes an even selection of the retain set."""
+    order = np.random.default_rng(seed).permutation(len(run.predictions))
+    shuffled = replace(
+        run,
+        predictions=run.predictions.iloc[order].reset_index(drop=True),
+        logits=run.logits[order],
+        adversarial=run.adversarial.sample(frac=1, random_state=seed),
+        activations=run.activations.sample(frac=1, random_state=seed),
+    )
+    assert values(name, shuffled) == pytest.approx(values(name, run))
+
+
+@pytest.mark.parametrize("name", ABSOLUTE)
+@given(run=runs, seed=st.integers(0, 99))
+@few
+def test_names_of_classes_mean_nothing(name, run, seed):
+    new = np.random.default_rng(seed).permutation(run.logits.shape[1])
+    renamed = replace(
+        run,
+        predictions=run.predictions.assign(label=new[run.predictions["label"]]),
+        logits=run.logits[:, np.argsort(new)],
+        adversarial=run.adversarial.assign(
+            label=new[run.adversarial["label"]], predicted=new[run.adversarial["predicted"]]
+        ),
+        activations=run.activations.assign(**{"class": new[run.activations["class"]]}),
+    )
+
+    def told(found, name_of=lambda label: label):
+        return {row._replace(label=name_of(row.label), value=0): row.value for row in found.values()}
+
+    expected = told(rows(name, run), lambda label: None if label is None else int(new[label]))
+    assert told(rows(name, renamed)) == pytest.approx(expected)
+
+
+@given(sigma=st.lists(st.floats(0.01, 100), min_size=2, max_size=10), factor=st.floats(0.01, 100))
+def test_the_relative_gap_has_no_unit(sigma, factor):
+    sigma, gap, relative_gap = np.array(sigma), fairness_gap.gap, fairness_gap.relative_gap
+    assert relative_gap(sigma * factor) == pytest.approx(relative_gap(sigma), rel=1e-9, abs=1e-9)
+    assert gap(sigma * factor) == pytest.approx(gap(sigma) * factor, rel=1e-9, abs=1e-9)
+
+
+# --- forgotten classes ----------------------------------------------------------------------------
+
+
+def test_test_images_of_forgotten_classes_are_left_out():
+    run = evidence(forgotten=1)
+    assert run.forgotten_classes == {1}
+    kept = run.predictions["role"].eq("test") & run.predictions["label"].ne(1)
+    assert rows("accuracy", run)[("ta",)].n == kept.sum()
+    assert ("class_accuracy", "test", 1) not in rows("class_accuracy", run)
+    attacked = rows("robust_accuracy", run)
+    assert attacked[("robust_accuracy", "test", "pgd", 0.1)].n == kept.sum()
+    assert attacked[("robust_accuracy", "forget", "pgd", 0.1)].n == 12
+    gaps = rows("fairness_gap", run)
+    assert gaps[("fairness_gap", "test", "norm1")].n == 10, "five images of two classes"
+
+
+def test_a_class_of_which_some_is_retained_is_not_forgotten():
+    assert evidence().forgotten_classes == frozenset()
+
+
+# --- what is not defined --------------------------------------------------------------------------
+
+
+def without(run, role):
+    chosen = (run.predictions["role"] != role).to_numpy()
+    return replace(run, predictions=run.predictions[chosen], logits=run.logits[chosen])
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", ["accuracy", "mia_efficacy"])
+def test_an_empty_role_is_an_error(name, role):
+    """Never a default such as 0.5."""
+    with pytest.raises(MetricError, match=f"no predictions for role '{role}'"):
+        rows(name, without(evidence(), role))
+
+
+def test_no_test_images_have_no_classes():
+    with pytest.raises(MetricError, match="no predictions for role 'test'"):
+        rows("class_accuracy", without(evidence(), "test"))
+
+
+def test_a_fairness_gap_needs_two_classes():
+    run = evidence()
+    with pytest.raises(MetricError, match="a fairness-gap needs two"):
+        rows("fairness_gap", replace(run, activations=run.activations[run.activations["class"] == 0]))
+
+
+def test_attacked_images_need_predictions():
+    with pytest.raises(MetricError, match="images without a prediction"):
+        rows("robust_accuracy", without(evidence(), "test"))
+
+
+def test_references_must_have_been_attacked_alike():
+    run = measured(evidence())
+    other = replace(run, metrics=run.metrics[run.metrics["eps"].ne(0.2).fillna(True)])
+    with pytest.raises(MetricError, match="other attacks, radii or roles"):
+        rows("robust_gap", run, other)
+
+
+def test_relative_metrics_say_what_they_need():
+    run = measured(evidence())
+    less = replace(run, metrics=run.metrics[run.metrics["metric"] != "mia_efficacy"])
+    with pytest.raises(MetricError, match=r"needs one value of 'mia_efficacy', found 0; is it in the config's metrics"):
+        rows("average_gap", less, run)
+
+
+# --- the stage ------------------------------------------------------------------------------------
+
+RUN = {"arch": "net", "forget": "ten", "method": "cf", "scope": "all", "seed": 0}
+
+
+@pytest.fixture
+def run_files(tmp_path):
+    """``run_files(name, **run)``: the arguments of ``measure`` for an imaginary run, with files."""
+
+    def write(name, **identity):
+        run, found = {**RUN, **identity}, evidence()
+        folder, spread = tmp_path / name, found.activations
+        given = {
+            "predictions": {**found.predictions, "logits": tables.rows(found.logits)},
+            "adversarial": {**found.adversarial, "distance": np.zeros(len(found.adversarial))},
+            "activations": {**spread, "depth": [0] * len(spread), "mean": spread["sigma"]},
+            "cost": {**found.cost, "parameters": [9], "precision": ["float32"]},
+        }
+        paths = {kind: str(folder / f"{kind}.parquet") for kind in given}
+        for kind, columns in given.items():
+            tables.write(kind, paths[kind], columns, {}, tables.Run(**run))
+        paths["adversarial"] = [paths["adversarial"]]
+        return {"run": run, **paths, "out": str(folder / "metrics.parquet"), "metrics": registry.names("metrics")}
+
+    return write
+
+
+def test_measure_writes_every_declared_metric(run_files):
+    reference = run_files("reference", method="retrain")
+    measure.measure(**reference, reference=None)
+    own = run_files("own")
+    measure.measure(**own, reference=reference["out"])
+    found = tables.read("metrics", own["out"]).to_pandas()
+    assert set(found["metric"]) == set(DECLARED)
+    assert set(found["method"]) == {"cf"}
+
+
+@pytest.mark.parametrize("change", [{"arch": "other"}, {"forget": "half"}, {"seed": 1}])
+def test_measure_refuses_the_reference_of_another_group(run_files, change):
+    reference = run_files("reference", method="retrain", **change)
+    measure.measure(**reference, reference=None)
+    with pytest.raises(MetricError, match=f"is the reference of {next(iter(change))}"):
+        measure.measure(**run_files("own"), reference=reference["out"])
+
+
+def test_measure_names_the_metric_at_fault(run_files, monkeypatch):
+    monkeypatch.setattr(accuracy, "METRICS", {"ua": accuracy.METRICS["ua"]})
+    with pytest.raises(MetricError, match=r"metric 'accuracy' yields ra, ta, which its METRICS do not declare"):
+        measure.measure(**run_files("own"), reference=None)
+
+
+# --- examples in docstrings -----------------------------------------------------------------------
+
+DOCUMENTED = [f"metrics.{name}" for name in registry.names("metrics")]
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTED, "analysis.comparisons", "analysis.correlations"])
+def test_examples(name):
+    module = importlib.import_module(f"unlearn.{name}")
+    failed, tried = doctest.testmod(module, extraglobs={"np": np})
+    assert failed == 0
+    assert tried == inspect.getsource(module).count(">>> ")
+
+
+def test_pure_functions_have_examples():
+    for function in (accuracy.accuracy, fairness_gap.gap, fairness_gap.relative_gap, mia_efficacy.confidence):
+        assert ">>>" in function.__doc__
