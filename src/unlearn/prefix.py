@@ -42,7 +42,7 @@ class Prefix:
         if self.usable and self.modules is None:
             self.usable = self._find(batch)
         rows = batch.rows
-        if not self.usable or rows is None:
+        if not self.usable or rows is None or batch.role not in self.stored:
             yield
             return
         run = self._from_store if bool(self.known[batch.role][rows].all()) else self._into_store

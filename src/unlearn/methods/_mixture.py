@@ -1,5 +1,6 @@
 """Batches in which a role's images, augmented, and images that a method made, as they are, mix."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -16,7 +17,7 @@ def mixture(job: Job, images: ImageSet, made: ImageSet, epoch: int, size: int, r
     """
     order = torch.randperm(len(images) + len(made), generator=job.generator(f"order {role}", epoch))
     generator = job.generator(f"augment {role}", epoch)
-    for index in order.to(job.device).split(size):
+    for index in order.to(job.device).tensor_split(math.ceil(len(order) / size)):
         real, other = index[index < len(images)], index[index >= len(images)] - len(images)
         extra = made.pixels[other] if made.pixels.is_floating_point() else to_float(made.pixels[other])
         x = torch.cat([to_float(augment(images.pixels[real], generator, **job.augment)), extra])

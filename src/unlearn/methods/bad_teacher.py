@@ -26,6 +26,7 @@ from unlearn.models import Classifier
 from unlearn.training import fit
 
 SEES = ("retain", "forget")
+GRID = {"sgd": {"lr": (0.001, 0.003, 0.01, 0.03, 0.1)}, "adaptive": {"lr": (0.00003, 0.0001, 0.0003, 0.001, 0.003)}}
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
             target = torch.where(forgotten, incompetent(batch.x), competent(batch.x))
         return divergence(student(batch.x), target, settings.temperature)
 
-    fit(model, settings, job, lambda epoch: lessons.batches("lessons", epoch, settings.batch_size), loss)
+    fit(model, settings, lessons, lambda epoch: lessons.batches("lessons", epoch, settings.batch_size), loss)
 
 
 def tagged(job: Job, share: float) -> ImageSet:

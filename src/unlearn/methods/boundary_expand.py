@@ -25,6 +25,10 @@ from unlearn.models import Classifier, ModelError
 from unlearn.training import fit, learning_rate, make_optimizer
 
 SEES = ("forget",)
+GRID = {
+    "sgd": {"lr": (0.00001, 0.0001, 0.0003, 0.001, 0.003)},
+    "adaptive": {"lr": (0.000003, 0.00001, 0.00003, 0.0001, 0.0003)},
+}
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from unlearn.models import Classifier
 from unlearn.training import Diverged
 
 SEES = ("retain",)
+GRID = {"alpha": (1e-08, 1e-07, 1e-06, 1e-05, 0.0001)}
 
 
 @dataclass(frozen=True)
