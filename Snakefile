@@ -30,3 +30,4 @@ rule all:
     input:
         collect("<results>/figures/{figure}.pdf", figure=STUDY.config["figures"]),
         "<results>/tables/main.md",
+        ["<results>/tuning.parquet"] if STUDY.tunings else [],

@@ -27,11 +27,18 @@ class AccessError(RuntimeError):
 
 
 class Batch(NamedTuple):
-    """``x`` float32 [B, C, H, W] in [0, 1] (augmented), ``y`` int64 [B], and where it came from."""
+    """``x`` float32 [B, C, H, W] in [0, 1] (augmented), ``y`` int64 [B], and where it came from:
+    ``origin`` is x itself with the images' places in their role's ImageSet."""
 
     x: Tensor
     y: Tensor
     role: str
+    origin: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def rows(self) -> Tensor | None:
+        """Places int64 [B] of the images in their role's ImageSet; None once x was replaced."""
+        return self.origin[1] if self.origin and self.origin[0] is self.x else None
 
 
 @dataclass
@@ -74,8 +81,8 @@ class Job:
         generator = self.generator(f"augment {role}", epoch)
         for index in order.tensor_split(math.ceil(len(images) / size)):
             index = index.to(self.device)
-            x = augment(images.pixels[index], generator, **self.augment)
-            yield Batch(to_float(x), images.labels[index], role)
+            x = to_float(augment(images.pixels[index], generator, **self.augment))
+            yield Batch(x, images.labels[index], role, (x, index))
 
     def fresh_model(self, purpose: str = "init") -> Classifier:
         """A newly initialised classifier; "init" is the initialisation that pretraining starts from."""

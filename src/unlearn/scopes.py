@@ -4,14 +4,18 @@ timm groups every model's parameters into ordered stages (``group_matcher``, mad
 learning rates). The stages between stem and head are divided into three thirds; the stem belongs
 to the first, everything after the blocks (final norm, head) to the last. A ResNet-50 gives stem +
 layer1 | layer2-3 | layer4 + fc; a transformer of depth 6 gives embedding + blocks 1-2 | 3-4 |
-5-6 + norm + head.
+5-6 + norm + head. ``stagesA-B`` names a range of timm's stages themselves: 0 is the stem, the last
+one final norm and head.
 """
+
+import re
 
 import torch
 from timm.models._manipulate import group_with_matcher
 from torch import nn
 
 THIRDS = ("first", "intermediate", "last")
+STAGES = re.compile(r"stages(\d+)(?:-(\d+))?")
 UNMATCHED = "\0"
 
 
@@ -19,35 +23,62 @@ class ScopeError(ValueError):
     """A scope that the model does not have."""
 
 
-def thirds(model: nn.Module) -> dict[str, int]:
-    """Name of each parameter, buffer and stateless module → 0 (first), 1 (intermediate), 2 (last).
+def stages(model: nn.Module) -> dict[str, int]:
+    """Name of each parameter, buffer and stateless module → its stage, counted from 0 (the stem).
 
-    Raises ScopeError for a model with fewer than three stages between stem and head.
+    Raises ScopeError for a model without timm's ``group_matcher``.
     """
     net = model.net
     if not hasattr(net, "group_matcher"):
         raise ScopeError(f"model {model.spec.model!r} does not say how its parameters group into stages")
+    state = net.state_dict()
     stateless = [name for name, module in net.named_modules() if name and not module.state_dict()]
     # A name that no pattern matches falls behind all blocks, where timm puts the head.
-    names = [(name, None) for name in (*net.state_dict(), *stateless, UNMATCHED)]
-    stage = group_with_matcher(iter(names), net.group_matcher(coarse=True), reverse=True)
-    tail = stage.pop(UNMATCHED)
-    body = sorted({s for s in stage.values() if 0 < s < tail})
-    if len(body) < 3:
-        raise ScopeError(f"model {model.spec.model!r} has {len(body)} stages between stem and head, needs 3")
-    cuts = [body[0] + round(len(body) / 3), body[0] + round(2 * len(body) / 3)]
-    return {f"net.{name}": sum(s >= cut for cut in cuts) for name, s in stage.items()}
+    found = group_with_matcher(
+        iter([(name, None) for name in (*state, *stateless, UNMATCHED)]), net.group_matcher(coarse=True), reverse=True
+    )
+    order = {stage: i for i, stage in enumerate(sorted({found[name] for name in (*state, UNMATCHED)}))}
+    stage = {name: order[found[name]] for name in state}
+    # Patterns are made for parameters; what has none and matches none (the stem's dropout or
+    # activation) belongs to what was registered before it.
+    last = 0
+    for name, module in net.named_modules():
+        for key in (*module._parameters, *module._buffers):
+            last = stage.get(f"{name}.{key}" if name else key, last)
+        if name in stateless:
+            stage[name] = last if found[name] == found[UNMATCHED] else order.get(found[name], last)
+    return {f"net.{name}": number for name, number in stage.items()}
+
+
+def thirds(model: nn.Module) -> dict[str, int]:
+    """As ``stages``, but 0 (first), 1 (intermediate) or 2 (last).
+
+    Raises ScopeError for a model with fewer than three stages between stem and head.
+    """
+    stage = stages(model)
+    tail = max(stage.values())
+    if tail < 4:
+        raise ScopeError(f"model {model.spec.model!r} has {tail - 1} stages between stem and head, needs 3")
+    cuts = [1 + round((tail - 1) / 3), 1 + round(2 * (tail - 1) / 3)]
+    return {name: sum(s >= cut for cut in cuts) for name, s in stage.items()}
 
 
 def members(model: nn.Module, scope: str) -> frozenset[str]:
     """Names of the parameters, buffers and stateless modules inside a scope.
 
-    ``scope`` is "all" or thirds joined by "+". Raises ScopeError for anything else.
+    ``scope`` is "all", thirds joined by "+", or a range of stages such as "stages3-5", ends included.
+    Raises ScopeError for anything else, and for a range that the model does not have.
     """
     if scope == "all":
         return frozenset([*model.state_dict(), *(name for name, _ in model.named_modules())])
+    if found := STAGES.fullmatch(scope):
+        first, last = int(found[1]), int(found[2] or found[1])
+        stage = stages(model)
+        if not first <= last <= max(stage.values()):
+            raise ScopeError(f"scope {scope!r}: model {model.spec.model!r} has stages 0 to {max(stage.values())}")
+        return frozenset(name for name, s in stage.items() if first <= s <= last)
     if unknown := [part for part in scope.split("+") if part not in THIRDS]:
-        raise ScopeError(f"scope {scope!r}: {unknown[0]!r} is not one of {', '.join(THIRDS)}, all")
+        raise ScopeError(f"scope {scope!r}: {unknown[0]!r} is not one of {', '.join(THIRDS)}, all, stagesA-B")
     wanted = {THIRDS.index(part) for part in scope.split("+")}
     return frozenset(name for name, third in thirds(model).items() if third in wanted)
 

@@ -18,7 +18,6 @@ from unlearn.hyper import ConfigError
 from unlearn.provenance import canonical
 from unlearn.tables import Run
 
-SCOPES = ("first", "intermediate", "last", "intermediate+last", "all")
 CONTROLS = ("original", "retrain")
 REFERENCE = ("retrain", "all")
 
@@ -43,8 +42,21 @@ class Study:
     @cached_property
     def cells(self) -> list[tuple[str, str]]:
         """(method, scope): both controls on all layers, then every method on every scope."""
-        product = [(m, s) for m in self.config["methods"] for s in self.config["scopes"] if m != "original"]
+        product = [(m, s) for m in self.config["methods"] for s in self.scopes if m != "original"]
         return list(dict.fromkeys([(control, "all") for control in CONTROLS] + product))
+
+    @cached_property
+    def scopes(self) -> list[str]:
+        """The scopes as runs are named by them: "stages: 3-5" becomes "stages3-5"."""
+        return [scope.replace("stages: ", "stages") for scope in self.config["scopes"]]
+
+    @cached_property
+    def tunings(self) -> list[Run]:
+        """A run of the tuning seed per method that is tuned; none unless ``tune`` is on."""
+        c = self.config
+        tuned = [m for m in c["methods"] if m not in CONTROLS] if c["tune"] else []
+        seed = c["settings"]["tuning"]["seed"]
+        return [Run(arch, forget, m, "all", seed) for arch in c["archs"] for forget in c["forgets"] for m in tuned]
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -94,6 +106,15 @@ class Study:
             return self.training_settings(arch)
         return canonical({"method": self._method_values(arch, method), **self._execution()})
 
+    def tuning_settings(self, arch: str, method: str) -> dict[str, Any]:
+        """A run's settings, and the grid that the method's file declares for its optimiser."""
+        settings = self.method_settings(arch, method)
+        grid = registry.declaration("methods", method).constants.get("GRID")
+        if not grid:
+            raise ConfigError(f"tune: methods/{method}.py declares no GRID")
+        family = "sgd" if settings["method"].get("optimizer") == "sgd" else "adaptive"
+        return canonical({**settings, "grid": grid.get(family, grid)})
+
     def attack_settings(self, attack: str) -> dict[str, Any]:
         values = _filled(
             registry.declaration("attacks", attack).settings,
@@ -113,7 +134,7 @@ class Study:
                 "archs": c["archs"],
                 "forgets": c["forgets"],
                 "methods": self.methods,
-                "scopes": c["scopes"],
+                "scopes": self.scopes,
                 "attacks": c["attacks"],
                 "headline_eps": self.dataset["headline_eps"],
                 "labels": {a: self.arch(a)["label"] for a in c["archs"]},
@@ -188,6 +209,12 @@ class Study:
             self.attack_settings(attack)
         for forget in c["forgets"]:
             self._check_forget(forget)
+        if c["settings"]["tuning"]["seed"] in c["seeds"]:
+            raise ConfigError(
+                "settings.tuning.seed: is one of seeds; methods must not be chosen on a seed that is reported"
+            )
+        for run in self.tunings:
+            self.tuning_settings(run.arch, run.method)
 
     def _check_forget(self, forget: str) -> None:
         spec, where = self.split_settings(forget), f"settings.forgets.{forget}"

@@ -13,6 +13,7 @@ from unlearn import scopes
 from unlearn.hyper import Training
 from unlearn.job import Batch, Job
 from unlearn.models import Classifier
+from unlearn.prefix import Prefix
 
 log = logging.getLogger("unlearn")
 
@@ -43,6 +44,7 @@ def fit(
     """
     scopes.freeze(model, job.scope)
     optimizer = make_optimizer(model, settings)
+    prefix = Prefix(model, job, settings.epochs)
     for epoch in range(1, settings.epochs + 1):
         started = time.perf_counter()
         torch.manual_seed(job.stream("dropout", epoch))
@@ -51,7 +53,7 @@ def fit(
             group["lr"] = learning_rate(settings, epoch)
         total, steps = torch.zeros((), device=job.device), 0
         for batch in batches(epoch):
-            with job.step(batch.role):
+            with job.step(batch.role), prefix.replay(batch):
                 with job.autocast():
                     value = loss(model, batch)
                 optimizer.zero_grad(set_to_none=True)

@@ -29,6 +29,7 @@ except ConfigError as error:
 # Studies live side by side; the default one has the short paths.
 FOLDER = Path("" if STUDY.config["study"] == DEFAULT else STUDY.config["study"])
 RESULTS, LOGS = str("results" / FOLDER), str("logs" / FOLDER)
+TUNING_SEED = STUDY.config["settings"]["tuning"]["seed"]
 RUN = "<results>/runs/{arch}/{forget}/{method}-{scope}/seed{seed}"
 RUN_LOG = "<logs>/{arch}/{forget}/{method}-{scope}/seed{seed}"
 
@@ -59,6 +60,7 @@ def fingerprints():
     }
     plugins = {
         "unlearn": ("unlearn.stages.train", "methods", STUDY.methods),
+        "tune": ("unlearn.stages.tune", "methods", {run.method for run in STUDY.tunings}),
         "attack": ("unlearn.stages.attack", "attacks", config["attacks"]),
         "figure": ("unlearn.stages.report", "figures", config["figures"]),
     }
@@ -83,7 +85,7 @@ wildcard_constraints:
     arch="|".join(map(re.escape, STUDY.config["archs"])),
     forget="|".join(map(re.escape, STUDY.config["forgets"])),
     method="|".join(map(re.escape, STUDY.methods)),
-    scope="first|intermediate|last|intermediate[+]last|all",
+    scope=r"first|intermediate|last|intermediate[+]last|all|stages\d+(-\d+)?",
     attack="|".join(map(re.escape, STUDY.config["attacks"])),
     figure="|".join(map(re.escape, STUDY.config["figures"])),
     seed=r"\d+",
@@ -107,6 +109,12 @@ def identity(wildcards):
     return {**{key: wildcards[key] for key in keys}, "seed": int(wildcards.seed)}
 
 
+def tuning_identity(wildcards):
+    """Params: the identity of the run that a method is tuned on."""
+    keys = ("arch", "forget", "method")
+    return {**{key: wildcards[key] for key in keys}, "scope": "all", "seed": TUNING_SEED}
+
+
 def of_run(run, file):
     """The path of a file of a run."""
     return f"{RUN.format(**vars(run))}/{file}"
@@ -121,6 +129,15 @@ def original_weights(wildcards):
     }
 
 
+def chosen_settings(wildcards):
+    """The table that chose this method's settings, where methods are tuned."""
+    if STUDY.config["tune"] and wildcards.method not in ("original", "retrain"):
+        return {
+            "tuning": f"<results>/tuning/{wildcards.arch}/{wildcards.forget}/{wildcards.method}.parquet"
+        }
+    return {}
+
+
 def reference_metrics(wildcards):
     """The metrics of exact retraining; none for exact retraining itself."""
     if (wildcards.method, wildcards.scope) == ("retrain", "all"):
@@ -131,6 +148,16 @@ def reference_metrics(wildcards):
             Run(method="retrain", scope="all", **group), "metrics.parquet"
         )
     }
+
+
+def collected(wildcards):
+    """The runs' tables that make up a table of the whole study."""
+    if wildcards.table == "metrics":
+        return [of_run(run, "metrics.parquet") for run in STUDY.runs]
+    return [
+        f"<results>/tuning/{run.arch}/{run.forget}/{run.method}.parquet"
+        for run in STUDY.tunings
+    ]
 
 
 def forget_list(wildcards):

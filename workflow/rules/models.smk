@@ -47,9 +47,34 @@ rule retrain:
         "../scripts/unlearn.py"
 
 
+rule tune:
+    input:
+        dataset="<results>/dataset.parquet",
+        split="<results>/splits/{forget}.parquet",
+        original=f"<results>/pretrained/{{arch}}/seed{TUNING_SEED}/model.safetensors",
+        reference=f"<results>/runs/{{arch}}/{{forget}}/retrain-all/seed{TUNING_SEED}/predictions.parquet",
+    output:
+        "<results>/tuning/{arch}/{forget}/{method}.parquet",
+    log:
+        "<logs>/tuning/{arch}/{forget}/{method}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu=gpus,
+    params:
+        run=tuning_identity,
+        settings=settings("tuning", "arch", "method"),
+        code=code("tune/{method}"),
+    message:
+        "Tune: {wildcards.method} on {wildcards.arch}, {wildcards.forget}"
+    script:
+        "../scripts/tune.py"
+
+
 rule unlearn:
     input:
         unpack(original_weights),
+        unpack(chosen_settings),
         dataset="<results>/dataset.parquet",
         split="<results>/splits/{forget}.parquet",
     output:

@@ -1,17 +1,18 @@
 rule collect:
     input:
-        [of_run(run, "metrics.parquet") for run in STUDY.runs],
+        collected,
     output:
-        "<results>/metrics.parquet",
+        "<results>/{table}.parquet",
     log:
-        "<logs>/collect.log",
+        "<logs>/collect-{table}.log",
+    wildcard_constraints:
+        table="metrics|tuning",
     conda:
         "../../environment.yml"
     params:
-        runs=len(STUDY.runs),
         code=code("collect"),
     message:
-        "Collect the metrics of {params.runs} runs"
+        "Collect {wildcards.table}"
     script:
         "../scripts/collect.py"
 

@@ -8,6 +8,7 @@ launch(
     code=snakemake.params.code,
     threads=snakemake.threads,
     kind="tables",
-    metrics=list(snakemake.input),
+    table=snakemake.wildcards.table,
+    parts=list(snakemake.input),
     out=snakemake.output[0],
 )

@@ -8,7 +8,7 @@ launch(
     code=snakemake.params.code,
     threads=snakemake.threads,
     kind="torch",
-    **{"original": None, **snakemake.input},
+    **{"original": None, "tuning": None, **snakemake.input},
     **snakemake.output,
     run=snakemake.params.run,
     settings=snakemake.params.settings,

@@ -29,7 +29,7 @@ STYLE = {
 # Okabe & Ito's colours, distinguishable without full colour vision; controls are black and grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#8C564B", "#7F3C8D", "#11A579")
 MARKERS = {"first": "^", "intermediate": "s", "last": "v", "intermediate+last": "D", "all": "o"}
-LINES = {"first": ":", "intermediate": "-.", "last": "--", "intermediate+last": (0, (5, 1)), "all": "-"}
+OTHER_MARKERS = "P*X<>phd"  # of explicit stage ranges
 NAMES = {"original": "Original", "retrain": "Retrain", "salun": "SalUn"}
 
 
@@ -44,13 +44,19 @@ def colours(settings: dict[str, Any]) -> dict[str, str]:
     return {"original": "0.55", "retrain": "black", **{m: COLOURS[i % len(COLOURS)] for i, m in enumerate(others)}}
 
 
+def markers(settings: dict[str, Any]) -> dict[str, str]:
+    """Scope → marker: the named scopes in order of depth, then the study's stage ranges."""
+    ranges = [scope for scope in settings["scopes"] if scope not in MARKERS]
+    return MARKERS | {scope: OTHER_MARKERS[i % len(OTHER_MARKERS)] for i, scope in enumerate(ranges)}
+
+
 def cells(frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
     """The frame in the study's order of architectures, forget sets, methods and scopes."""
     order = {
         "arch": settings["archs"],
         "forget": settings["forgets"],
         "method": settings["methods"],
-        "scope": list(MARKERS),
+        "scope": list(markers(settings)),
     }
     present = [column for column in order if column in frame]
     keys = {column: frame[column].map({v: i for i, v in enumerate(order[column])}) for column in present}

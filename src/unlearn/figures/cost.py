@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from unlearn.figures import MARKERS, cells, colours, name, plt, seeds
+from unlearn.figures import cells, colours, markers, name, plt, seeds
 
 NEEDS = ("comparisons",)
 METRICS = {"relative_seconds": "time / retrain's", "relative_memory": "peak tensor memory / retrain's"}
@@ -20,7 +20,7 @@ def data(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataFr
 def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
     """A row per quantity, a column per architecture and forget set, bars grouped by scope."""
     groups = list(dict.fromkeys(zip(frame["arch"], frame["forget"], strict=True)))
-    scopes = [s for s in MARKERS if s in set(frame["scope"])]
+    scopes = [s for s in markers(settings) if s in set(frame["scope"])]
     methods = list(dict.fromkeys(frame["method"]))
     palette = colours(settings)
     figure, axes = plt.subplots(

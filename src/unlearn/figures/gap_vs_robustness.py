@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from unlearn.figures import MARKERS, cells, colours, name, panels, plt
+from unlearn.figures import cells, colours, markers, name, panels, plt
 
 NEEDS = ("metrics", "correlations")
 X, Y = "relative_fairness_gap_mean", "robustness_drop"
@@ -34,7 +34,7 @@ def data(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataFr
 
 def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
     figure, axes = panels(frame, settings, 3.8, 3.6)
-    palette = colours(settings)
+    palette, shape = colours(settings), markers(settings)
     for (arch, forget), axis in axes.items():
         panel = frame[(frame["arch"] == arch) & (frame["forget"] == forget)]
         for method, scope in panel[["method", "scope"]].drop_duplicates().itertuples(index=False):
@@ -43,7 +43,7 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
                 points["fairness_gap"],
                 points["robustness_drop"] * 100,
                 color=palette[method],
-                marker=MARKERS[scope],
+                marker=shape[scope],
                 s=28,
                 lw=0,
             )
@@ -57,9 +57,7 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
     )
     dots = [plt.Line2D([], [], color=palette[m], marker="o", ls="", label=name(m)) for m in settings["methods"]]
     shapes = [
-        plt.Line2D([], [], color="0.4", marker=m, ls="", label=s)
-        for s, m in MARKERS.items()
-        if s in set(frame["scope"])
+        plt.Line2D([], [], color="0.4", marker=m, ls="", label=s) for s, m in shape.items() if s in set(frame["scope"])
     ]
     figure.legend(handles=dots + shapes, loc="outside right center")
     return figure

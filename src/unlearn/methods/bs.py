@@ -20,6 +20,10 @@ from unlearn.models import Classifier
 from unlearn.training import fit
 
 SEES = ("forget",)
+GRID = {
+    "sgd": {"lr": (0.00001, 0.0001, 0.0003, 0.001, 0.003)},
+    "adaptive": {"lr": (0.000003, 0.00001, 0.00003, 0.0001, 0.0003)},
+}
 
 
 @dataclass(frozen=True)

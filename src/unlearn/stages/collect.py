@@ -1,4 +1,4 @@
-"""collect: one metrics table for the whole study."""
+"""collect: one table for the whole study from the same table of each run."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from unlearn import tables
 from unlearn.provenance import record
 
 
-def collect(metrics: Sequence[str], out: str) -> None:
-    """Stream the runs' metrics tables into one."""
-    with tables.Writer("metrics", out, record(runs=len(metrics))) as writer:
-        for path in metrics:
-            table = tables.read("metrics", path)
-            writer.write({name: table[name].combine_chunks() for name in table.column_names})
+def collect(table: str, parts: Sequence[str], out: str) -> None:
+    """Stream the ``parts`` into one ``table`` ("metrics" or "tuning")."""
+    with tables.Writer(table, out, record(parts=len(parts))) as writer:
+        for path in parts:
+            part = tables.read(table, path)
+            writer.write({name: part[name].combine_chunks() for name in part.column_names})

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from unlearn import checkpoint, images, tables
+from unlearn.models import Classifier
 from unlearn.provenance import record
 from unlearn.tables import Run
 
@@ -18,15 +19,19 @@ def predict(run: dict[str, Any], model: str, dataset: str, split: str, out: str,
     sets = images.by_role(dataset, split, ("retain", "forget", "test"))
     with tables.Writer("predictions", out, record(run=run, device=device), Run(**run)) as writer:
         for role, found in sets.items():
-            parts = []
-            with torch.no_grad():
-                for pixels in found.pixels.split(BATCH):
-                    parts.append(net(images.to_float(pixels.to(device))).float().cpu())
             writer.write(
                 {
                     "id": found.ids.numpy(),
                     "role": np.repeat(role, len(found)),
                     "label": found.labels.numpy(),
-                    "logits": tables.rows(torch.cat(parts).numpy()),
+                    "logits": tables.rows(logits(net, found, device)),
                 }
             )
+
+
+@torch.no_grad()
+def logits(net: Classifier, found: images.ImageSet, device: str) -> np.ndarray:
+    """Float32 [N, C] of a model in evaluation mode."""
+    net.eval()
+    parts = [net(images.to_float(pixels.to(device))).float().cpu() for pixels in found.pixels.split(BATCH)]
+    return torch.cat(parts).numpy()

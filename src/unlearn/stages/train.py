@@ -41,30 +41,48 @@ def unlearn(
     dataset: str,
     split: str,
     original: str | None,
+    tuning: str | None,
     model: str,
     history: str,
     cost: str,
     settings: dict[str, Any],
     device: str,
 ) -> None:
-    """Run one method on one scope, starting from the ``original`` weights (none for a full retrain)."""
-    identity = Run(**run)
-    method = registry.load("methods", identity.method)
+    """Run one method on one scope, starting from the ``original`` weights (none for a full retrain),
+    with the setting that a ``tuning`` table chose, if there is one."""
+    if tuning:
+        settings = {**settings, "method": {**settings["method"], **chosen(tuning)}}
+    net, job = unlearned(Run(**run), dataset, split, original, settings, device)
+    _write(net, job, Run(**run), settings, model, history, cost)
+
+
+def unlearned(
+    run: Run, dataset: str, split: str, original: str | None, settings: dict[str, Any], device: str
+) -> tuple[Classifier, Job]:
+    """The unlearned model, and the job that holds its history and cost."""
+    method = registry.load("methods", run.method)
     spec = Spec.from_json(checkpoint.metadata(original)["spec"]) if original else model_spec(dataset, settings["model"])
     seen = images.by_role(dataset, split, method.SEES)
     job = Job(
-        identity.seed,
+        run.seed,
         spec,
         {role: found.to(device) for role, found in seen.items()},
         torch.device(device),
-        scope=identity.scope,
+        scope=run.scope,
         augment=settings["augment"],
         precision=settings["precision"],
     )
     net = checkpoint.load(original, device) if original else job.fresh_model("init")
     with Meter(net, job.device) as job.meter:
-        method.unlearn(net, job, registry.settings("methods", identity.method, settings["method"]))
-    _write(net, job, identity, settings, model, history, cost)
+        method.unlearn(net, job, registry.settings("methods", run.method, settings["method"]))
+    return net, job
+
+
+def chosen(tuning: str) -> dict[str, float]:
+    """Parameter → value that a tuning table chose."""
+    table = tables.read("tuning", tuning).to_pandas()
+    row = table[table["chosen"]].iloc[0]
+    return {row["parameter"]: float(row["value"])}
 
 
 def model_spec(dataset: str, model: dict[str, Any]) -> Spec:

@@ -1,0 +1,90 @@
+"""tune: a method's settings for an architecture and forget set, by distance to exact retraining.
+
+Every method gets the same number of tries, the grid in its file. They are judged on a seed that no
+result is reported from: choosing on a reported seed would flatter the methods with most to tune.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from unlearn import images, tables
+from unlearn.metrics.accuracy import accuracy
+from unlearn.metrics.mia_efficacy import confidence, efficacy
+from unlearn.provenance import record
+from unlearn.stages import predict, train
+from unlearn.training import Diverged
+
+log = logging.getLogger("unlearn")
+
+PARTS = ("ua", "ra", "ta", "mia_efficacy")
+ROLES = ("retain", "forget", "test")
+
+
+class TuningError(RuntimeError):
+    """No setting of the grid gave a usable model."""
+
+
+def tune(
+    run: dict[str, Any],
+    dataset: str,
+    split: str,
+    original: str,
+    reference: str,
+    out: str,
+    settings: dict[str, Any],
+    device: str,
+) -> None:
+    """``run``: arch, forget, method, scope and the tuning seed; ``reference``: the predictions of
+    exact retraining with that seed; ``settings``: those of a run, and ``grid``.
+
+    Raises TuningError if every try diverges.
+    """
+    stored = tables.read("predictions", reference)
+    roles, labels = stored["role"].to_numpy(zero_copy_only=False), stored["label"].to_numpy()
+    logits = tables.matrix(stored["logits"])
+    target = four({role: (labels[roles == role], logits[roles == role]) for role in ROLES})
+    rows = list(tries(run, dataset, split, original, settings, device, target))
+    distances = [row["distance"] for row in rows if row["distance"] is not None]
+    if not distances:
+        raise TuningError(
+            f"{run['method']} on {run['arch']}: every setting of the grid diverged ({rows[-1]['failure']})"
+        )
+    best = next(i for i, row in enumerate(rows) if row["distance"] == min(distances))
+    columns = {key: [row[key] for row in rows] for key in rows[0]} | {"chosen": [i == best for i in range(len(rows))]}
+    identity = {key: np.repeat(value, len(rows)) for key, value in run.items()}
+    tables.write("tuning", out, identity | columns, record(settings, run=run, device=device))
+
+
+def tries(
+    run: dict[str, Any], dataset: str, split: str, original: str, settings: dict[str, Any], device: str, target: dict
+) -> Iterator[dict[str, Any]]:
+    """A row of the tuning table per setting of the grid, in its order."""
+    sets = images.by_role(dataset, split, ROLES)
+    for parameter, values in settings["grid"].items():
+        for value in values:
+            found: dict[str, Any] = dict.fromkeys((*PARTS, "distance", "failure"))
+            tried = {**settings, "method": {**settings["method"], parameter: value}}
+            try:
+                net = train.unlearned(tables.Run(**run), dataset, split, original, tried, device)[0]
+                outputs = {
+                    role: (part.labels.numpy(), predict.logits(net, part, device)) for role, part in sets.items()
+                }
+                found |= four(outputs)
+                found["distance"] = sum(abs(found[part] - target[part]) for part in PARTS) / len(PARTS)
+            except Diverged as error:
+                found["failure"] = str(error)
+            log.info("%s %g: distance %s", parameter, value, found["failure"] or f"{found['distance']:.4f}")
+            yield {"parameter": parameter, "value": value, **found}
+
+
+def four(outputs: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """UA, RA, TA and MIA-efficacy from (labels [N], logits [N, C]) by role."""
+    return {
+        "ua": 1 - accuracy(*outputs["forget"]),
+        "ra": accuracy(*outputs["retain"]),
+        "ta": accuracy(*outputs["test"]),
+        "mia_efficacy": efficacy(**{role: confidence(*found) for role, found in outputs.items()}),
+    }

@@ -1,0 +1,909 @@
+"""Invariants of the methods beyond the paper's five, and each update against a naive second version."""
+
+import copy
+import math
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from unlearn import hyper, registry, scopes
+from unlearn.cost import Meter
+from unlearn.hyper import Training
+from unlearn.images import ImageSet, to_float
+from unlearn.job import AccessError, Job
+from unlearn.methods import (
+    bad_teacher,
+    boundary_expand,
+    cf,
+    fisher,
+    ga,
+    influence,
+    l1_sparse,
+    natmu,
+    neggrad_plus,
+    ssd,
+    unsir,
+)
+from unlearn.methods._head import head
+from unlearn.methods._mixture import mixture
+from unlearn.models import ModelError, Spec, create
+from unlearn.training import Diverged, fit
+
+METHODS = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (bad_teacher, boundary_expand, fisher, ga, influence, l1_sparse, natmu, neggrad_plus, ssd, unsir)
+}
+BN = Spec("resnet18", 4, (1, 8, 8), {"layers": [1, 1, 1, 1], "channels": [4, 4, 8, 8]}, "cifar")
+LN = Spec(
+    "vit_tiny_patch16_224", 4, (1, 8, 8), {"img_size": 8, "patch_size": 2, "embed_dim": 16, "depth": 3, "num_heads": 2}
+)
+SCOPES = ("first", "intermediate", "last", "all")
+EXAMPLE = {  # settings under which every method moves something and stays finite on the tiny models
+    "bad_teacher": {"lr": 0.01, "optimizer": "sgd", "weight_decay": 0.01, "batch_size": 8},
+    "boundary_expand": {"epochs": 2, "lr": 0.05, "batch_size": 4},
+    "fisher": {"alpha": 1e-4, "samples": 4, "batch_size": 3},
+    "ga": {"epochs": 2, "lr": 0.01, "batch_size": 4},
+    "influence": {"iterations": 5, "samples": 8, "batch_size": 5},
+    "l1_sparse": {"epochs": 2, "batch_size": 8},
+    "natmu": {"epochs": 2, "batch_size": 16},
+    "neggrad_plus": {"epochs": 2, "batch_size": 8, "forget_batch_size": 3, "alpha": 0.9, "weight_decay": 0.01},
+    "ssd": {"alpha": 1.0, "batch_size": 4},
+    "unsir": {"noise_images": 4, "noise_steps": 3, "noise_repeats": 2, "batch_size": 8, "optimizer": "adamw"},
+}
+
+
+@cache
+def everything() -> ImageSet:
+    """24 images of 4 classes, brighter in the class's quarter; ids 100, 102, …"""
+    labels = torch.arange(24) % 4
+    pixels = torch.randint(160, (24, 1, 8, 8), generator=torch.Generator().manual_seed(1))
+    for image, label in zip(pixels, labels, strict=True):
+        image[:, 4 * (label // 2) : 4 * (label // 2) + 4, 4 * (label % 2) : 4 * (label % 2) + 4] += 90
+    return ImageSet(100 + 2 * torch.arange(24), pixels.to(torch.uint8), labels)
+
+
+def images(kind: str = "random") -> dict[str, ImageSet]:
+    """Retain and forget: every third image, or the class 2."""
+    chosen = torch.arange(24) % 3 == 1 if kind == "random" else everything().labels == 2
+    return {"retain": everything().select(~chosen), "forget": everything().select(chosen)}
+
+
+@cache
+def _trained(name: str):
+    spec, epochs, lr = {"bn": (BN, 15, 0.01), "ln": (LN, 60, 0.003)}[name]
+    recipe = Training(epochs=epochs, lr=lr, batch_size=8, optimizer="adamw")
+    job = Job(3, spec, {"train": everything()}, torch.device("cpu"))
+    model = job.fresh_model()
+    fit(model, recipe, job, lambda epoch: job.batches("train", epoch, recipe.batch_size))
+    return model
+
+
+def original(spec: Spec = LN):
+    """A model that was trained a little, so that no parameter and no statistic is trivial."""
+    return copy.deepcopy(_trained("bn" if spec is BN else "ln"))
+
+
+def make_job(module, spec: Spec = LN, kind: str = "random", **more) -> Job:
+    """A job that holds the roles in the method's SEES and no other."""
+    data = {role: found for role, found in images(kind).items() if role in module.SEES}
+    return Job(more.pop("seed", 5), spec, data, torch.device("cpu"), **more)
+
+
+def run(name: str, spec: Spec = LN, kind: str = "random", model=None, job: Job | None = None, **settings):
+    """The model that a method leaves, and its job."""
+    module = METHODS.get(name) or cf
+    job = job or make_job(module, spec, kind)
+    model = original(spec) if model is None else model
+    module.unlearn(model, job, module.Settings(**settings))
+    return model, job
+
+
+def kind_of(name: str) -> str:
+    return "class" if getattr(METHODS[name], "FORGET_KINDS", None) else "random"
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def close(model, expected: dict[str, torch.Tensor], **tolerance) -> None:
+    state = dict(model.named_parameters())
+    for name, value in expected.items():
+        torch.testing.assert_close(state[name].detach(), value, **(tolerance or {"rtol": 1e-4, "atol": 1e-6}))
+
+
+def forget_loss(model, name: str = "forget") -> float:
+    found = images()[name]
+    return F.cross_entropy(model.eval()(to_float(found.pixels)), found.labels).item()
+
+
+def descend(model, batches, loss, lr: float, momentum: float = 0.0, decay: float = 0.0) -> dict[str, torch.Tensor]:
+    """SGD written out: parameters after one step per batch."""
+    speed = {}
+    for batch in batches:
+        moving = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        found = torch.autograd.grad(loss(model, batch), list(moving.values()))
+        with torch.no_grad():
+            for (name, p), g in zip(moving.items(), found, strict=True):
+                g = g + decay * p
+                speed[name] = g if name not in speed else momentum * speed[name] + g
+                p -= lr * speed[name]
+    return {name: p.detach() for name, p in model.named_parameters()}
+
+
+def entropy(model, batch) -> torch.Tensor:
+    return -model(batch.x).log_softmax(1)[torch.arange(len(batch.y)), batch.y].mean()
+
+
+# every method
+
+
+def test_every_new_method_is_here():
+    tested = {"cf", "original", "retrain", "rl", "bs", "salun", "scrub"}
+    assert set(registry.names("methods")) >= tested | set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_declaration_is_readable_without_import(name):
+    found = registry.declaration("methods", name)
+    assert found.constants["SEES"] == METHODS[name].SEES
+    assert found.constants.get("FORGET_KINDS") == getattr(METHODS[name], "FORGET_KINDS", None)
+    assert found.doc
+    assert vars(hyper.build(found.settings, {}, name)) == vars(METHODS[name].Settings())
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("spec", [BN, LN], ids=["bn", "ln"])
+@pytest.mark.parametrize("name", METHODS)
+def test_scope_roles_and_shape(name, spec, scope):
+    """Outside the scope nothing moves, buffers included; inside something does; roles are those declared."""
+    before = original(spec)
+    job = make_job(METHODS[name], spec, kind_of(name), scope=scope, augment={"crop": 0, "flip": True})
+    with Meter(original(spec), job.device) as job.meter:
+        after, _ = run(name, spec, job=job, **EXAMPLE[name])
+    assert job.meter.steps
+    old, new = before.state_dict(), after.state_dict()
+    assert list(old) == list(new)
+    inside = scopes.members(before, scope)
+    moved = {key for key in old if not torch.equal(old[key], new[key])}
+    assert moved
+    assert moved <= inside
+    assert all(value.isfinite().all() for value in new.values())
+    assert not any(module.training for module in after.modules())
+    assert after(torch.rand(3, 1, 8, 8)).shape == (3, 4)
+    assert sum(p.requires_grad for p in after.parameters()) == sum(n in inside for n, _ in before.named_parameters())
+    epochs = [row["epoch"] for row in job.history]
+    assert epochs == list(range(1, len(epochs) + 1))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_deterministic_whatever_ran_before(name):
+    spec, kind = BN, kind_of(name)
+    torch.manual_seed(1)
+    first, _ = run(name, spec, kind, **EXAMPLE[name])
+    torch.manual_seed(2)
+    torch.rand(7)
+    second, _ = run(name, spec, kind, **EXAMPLE[name])
+    other, _ = run(name, spec, job=make_job(METHODS[name], spec, kind, seed=6), **EXAMPLE[name])
+    assert same(first.state_dict(), second.state_dict())
+    assert name == "ssd" or not same(first.state_dict(), other.state_dict())
+
+
+@pytest.mark.parametrize("name", ["ga", "neggrad_plus", "l1_sparse", "bad_teacher", "boundary_expand", "natmu"])
+def test_no_epochs_is_identity(name):
+    model, _ = run(name, BN, epochs=0)
+    assert same(model.state_dict(), original(BN).state_dict())
+
+
+@pytest.mark.parametrize("name", ["ga", "neggrad_plus", "bad_teacher", "boundary_expand", "natmu"])
+def test_learning_rate_zero_keeps_parameters(name):
+    model, _ = run(name, BN, **{**EXAMPLE[name], "lr": 0.0, "optimizer": "sgd"})
+    close(model, dict(original(BN).named_parameters()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["ssd", "fisher", "influence", "ga"])
+def test_non_finite_gradients_are_an_error(name):
+    model = original(BN)
+    head(model).weight.data[0, 0] = torch.inf
+    with pytest.raises(Diverged):
+        run(name, BN, model=model, **EXAMPLE[name])
+
+
+# ga
+
+
+@pytest.mark.parametrize(("spec", "mode"), [(BN, "running"), (LN, "batch")], ids=["bn", "ln"])
+def test_ga_is_ascent_with_momentum_and_decay(spec, mode):
+    job = make_job(ga, spec)
+    model, _ = run("ga", spec, job=job, epochs=2, lr=0.01, batch_size=4, batch_norm=mode)
+    batches = [batch for epoch in (1, 2) for batch in job.batches("forget", epoch, 4)]
+    naive = descend(original(spec).eval(), batches, lambda m, b: -entropy(m, b), 0.01, 0.9, 5e-4)
+    close(model, naive)
+    assert forget_loss(model) > forget_loss(original(spec))
+
+
+def test_ga_running_keeps_statistics_and_batch_moves_them():
+    buffers = dict(original(BN).named_buffers())
+    kept, _ = run("ga", BN, batch_norm="running", lr=0.01)
+    drifted, _ = run("ga", BN, batch_norm="batch", lr=0.01)
+    assert same(dict(kept.named_buffers()), buffers)
+    assert not torch.equal(drifted.net.bn1.running_mean, buffers["net.bn1.running_mean"])
+
+
+def test_ga_small_step_raises_the_loss_by_lr_times_squared_gradient():
+    before = original(BN)
+    found = images()["forget"]
+    loss = F.cross_entropy(before(to_float(found.pixels)), found.labels)
+    square = sum(g.square().sum() for g in torch.autograd.grad(loss, list(before.parameters()))).item()
+    plain = {"epochs": 1, "momentum": 0.0, "weight_decay": 0.0, "batch_norm": "running"}
+    after, _ = run("ga", BN, lr=1e-4, **plain)
+    assert forget_loss(after) - loss.item() == pytest.approx(1e-4 * square, rel=0.05)
+
+
+@pytest.mark.parametrize("limit", [0.1, 1e6])
+def test_ga_clips_the_norm(limit):
+    job = make_job(ga)
+    plain = {"epochs": 1, "lr": 0.5, "momentum": 0.0, "weight_decay": 0.0}
+    model, _ = run("ga", job=job, clip_norm=limit, **plain)
+    before = original()
+    (batch,) = job.batches("forget", 1, 256)
+    found = torch.autograd.grad(-entropy(before, batch), list(before.parameters()))
+    norm = math.sqrt(sum(g.square().sum().item() for g in found))
+    assert norm > 0.1
+    factor = min(1.0, limit / norm)
+    close(model, {n: p.detach() - 0.5 * factor * g for (n, p), g in zip(before.named_parameters(), found, strict=True)})
+    assert job.history[0]["loss"] == pytest.approx(-entropy(before, batch).item(), rel=1e-5)
+
+
+# neggrad_plus
+
+
+def test_neggrad_plus_with_alpha_one_is_cf():
+    common = {"epochs": 2, "lr": 0.01, "batch_size": 8, "momentum": 0.9, "weight_decay": 5e-4}
+    ours, _ = run("neggrad_plus", alpha=1.0, forget_batch_size=3, **common)
+    theirs, _ = run("cf", job=make_job(cf), **common)
+    assert same(ours.state_dict(), theirs.state_dict())
+
+
+def test_neggrad_plus_with_alpha_zero_is_ga():
+    """2 epochs of 2 retain batches take the same 4 forget batches as 2 passes of 2."""
+    common = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "epochs": 2}
+    ours, _ = run("neggrad_plus", alpha=0.0, batch_size=8, forget_batch_size=4, **common)
+    theirs, _ = run("ga", batch_size=4, **common)
+    assert same(ours.state_dict(), theirs.state_dict())
+
+
+def test_neggrad_plus_is_the_weighted_difference():
+    job = make_job(neggrad_plus)
+    model, _ = run("neggrad_plus", job=job, alpha=0.8, epochs=2, lr=0.01, batch_size=5, forget_batch_size=3)
+    retain = [b for epoch in (1, 2) for b in job.batches("retain", epoch, 5)]
+    forget = [b for epoch in (1, 2, 3) for b in job.batches("forget", epoch, 3)]
+    pairs = list(zip(retain, forget, strict=False))
+    assert len(pairs) == len(retain) == 8
+    close(model, descend(original(), pairs, lambda m, b: 0.8 * entropy(m, b[0]) - 0.2 * entropy(m, b[1]), 0.01))
+
+
+def test_neggrad_plus_shuffles_and_augments_every_pass():
+    job = make_job(neggrad_plus, augment={"crop": 1, "flip": True})
+    stream = neggrad_plus.passes(job, "forget", 8)
+    first, second = next(stream), next(stream)
+    assert not torch.equal(first.y, second.y) or not torch.equal(first.x, second.x)
+    assert torch.equal(first.y.sort().values, second.y.sort().values)
+    assert torch.equal(second.x, next(job.batches("forget", 2, 8)).x)
+
+
+# l1_sparse
+
+
+def test_l1_sparse_with_gamma_zero_is_cf():
+    for spec in (BN, LN):
+        ours, _ = run("l1_sparse", spec, epochs=2, gamma=0.0, batch_size=8)
+        plain, _ = run("l1_sparse", spec, epochs=2, gamma=1.0, plain_epochs=2, batch_size=8)
+        theirs, _ = run("cf", spec, job=make_job(cf, spec), epochs=2, batch_size=8)
+        assert same(ours.state_dict(), theirs.state_dict())
+        assert same(plain.state_dict(), theirs.state_dict())
+
+
+def test_l1_sparse_penalty_falls_linearly():
+    settings = l1_sparse.Settings(epochs=6, plain_epochs=2, gamma=0.8)
+    assert [l1_sparse.penalty(settings, epoch) for epoch in range(1, 7)] == pytest.approx([0.8, 0.6, 0.4, 0.2, 0, 0])
+
+
+def test_l1_sparse_adds_the_sign_of_the_scope():
+    job = make_job(l1_sparse, scope="last")
+    model, _ = run("l1_sparse", job=job, epochs=2, gamma=0.01, batch_size=8)
+    before = original()
+    scopes.freeze(before, "last")
+    steps = [(batch, gamma) for epoch, gamma in ((1, 0.01), (2, 0.005)) for batch in job.batches("retain", epoch, 8)]
+
+    def loss(m, step):
+        norm = sum((p * p.detach().sign()).sum() for p in m.parameters() if p.requires_grad)
+        return entropy(m, step[0]) + step[1] * norm
+
+    expected = descend(before, steps, loss, 0.01, 0.9, 5e-4)
+    close(model, expected)
+    plain, _ = run("cf", job=make_job(cf, scope="last"), epochs=2, batch_size=8)
+    assert sum(p.abs().sum() for p in model.parameters()) < sum(p.abs().sum() for p in plain.parameters())
+
+
+# bad_teacher
+
+
+def test_bad_teacher_follows_the_teacher_in_charge():
+    job = make_job(bad_teacher)
+    optimise = {"lr": 0.1, "optimizer": "sgd", "momentum": 0.0, "batch_size": 6}
+    model, _ = run("bad_teacher", job=job, retain_share=0.5, temperature=2.0, **optimise)
+    competent, incompetent = original(), create(LN, job.stream("incompetent teacher")).eval()
+    lessons = bad_teacher.tagged(job, 0.5)
+
+    def naive(student, batch):
+        total = 0
+        for x, forgotten in zip(batch.x, batch.y, strict=True):
+            teacher = incompetent if forgotten else competent
+            p = (teacher(x[None])[0] / 2).softmax(0).detach()
+            q = (student(x[None])[0] / 2).softmax(0)
+            total = total + (p * (p.log() - q.log())).sum()
+        return total / len(batch.y)
+
+    batches = list(replace(job, data={"lessons": lessons}).batches("lessons", 1, 6))
+    assert len(batches) == 3
+    close(model, descend(original(), batches, naive, 0.1))
+
+
+def test_bad_teacher_sees_all_forgotten_and_a_share_of_the_rest():
+    job = make_job(bad_teacher)
+    found = bad_teacher.tagged(job, 0.3)
+    forgotten = found.labels == 1
+    assert torch.equal(found.ids[forgotten], job.images("forget").ids)
+    assert torch.equal(found.pixels[forgotten], job.images("forget").pixels)
+    rest = found.ids[~forgotten].tolist()
+    assert len(rest) == len(set(rest)) == int(0.3 * 16)
+    assert set(rest) < set(job.images("retain").ids.tolist())
+    assert set(rest) != set(bad_teacher.tagged(make_job(bad_teacher, seed=6), 0.3).ids[~forgotten].tolist())
+    assert set(found.labels[~forgotten].tolist()) == {0}
+
+
+def test_bad_teacher_with_nothing_to_forget_stays():
+    job = make_job(bad_teacher)
+    job.data["forget"] = job.data["forget"].select(torch.arange(0))
+    model, _ = run("bad_teacher", job=job, optimizer="sgd", lr=0.1)
+    assert job.history[0]["loss"] == pytest.approx(0, abs=1e-6)
+    close(model, dict(original().named_parameters()), rtol=0, atol=1e-6)
+
+
+def test_divergence_is_summed_over_classes():
+    p, q = torch.tensor([[0.7, 0.2, 0.1]]), torch.tensor([[0.2, 0.2, 0.6]])
+    expected = (p * (p / q).log()).sum().item()
+    assert bad_teacher.divergence(q.log(), p.log(), 1.0).item() == pytest.approx(expected)
+
+
+# ssd
+
+
+def naive_importances(model, found: ImageSet, size: int) -> dict[str, torch.Tensor]:
+    total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    starts = range(0, len(found), size)
+    for start in starts:
+        x, y = to_float(found.pixels[start : start + size]), found.labels[start : start + size]
+        model.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        for name, p in model.named_parameters():
+            total[name] += p.grad**2 / len(starts)
+    return total
+
+
+@pytest.mark.parametrize("spec", [BN, LN], ids=["bn", "ln"])
+def test_ssd_dampens_what_matters_more_to_the_forget_set(spec):
+    model, _ = run("ssd", spec, alpha=1.5, dampening=0.8, batch_size=5)
+    before = original(spec)
+    to_forget = naive_importances(before, images()["forget"], 5)
+    to_all = naive_importances(before, everything(), 5)
+    expected, selected = {}, 0
+    for name, p in before.named_parameters():
+        chosen = to_forget[name] > 1.5 * to_all[name]
+        selected += chosen.sum().item()
+        factor = torch.clamp(0.8 * to_all[name] / to_forget[name], max=1)
+        expected[name] = torch.where(chosen, factor * p.detach(), p.detach())
+    assert 0 < selected < sum(p.numel() for p in before.parameters())
+    close(model, expected)
+    assert same(dict(model.named_buffers()), dict(before.named_buffers()))
+
+
+def test_ssd_neither_grows_nor_flips_and_shrinks_fewer_as_alpha_grows():
+    before = original(BN)
+    moved = []
+    for alpha in (0.5, 1.0, 2.0, math.inf):
+        model, _ = run("ssd", BN, alpha=alpha, dampening=3.0, batch_size=5)
+        pairs = list(zip(before.parameters(), model.parameters(), strict=True))
+        assert all((new.abs() <= old.abs()).all() and (new * old >= 0).all() for old, new in pairs)
+        moved.append(torch.cat([(old != new).flatten() for old, new in pairs]))
+    few, many = moved[1], moved[0]
+    assert (few <= many).all()
+    assert (moved[2] <= few).all()
+    assert moved[0].any()
+    assert not moved[3].any()
+
+
+def test_ssd_selects_nothing_where_the_sets_are_the_same():
+    """D_f = D: the importances are equal, and equal is not more."""
+    job = make_job(ssd)
+    job.data = {"forget": everything(), "retain": everything().select(torch.arange(0))}
+    model, _ = run("ssd", job=job, alpha=1.0, dampening=0.1)
+    assert same(model.state_dict(), original().state_dict())
+
+
+# fisher
+
+
+def naive_fisher(model, found: ImageSet) -> dict[str, torch.Tensor]:
+    total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for pixels in found.pixels:
+        log_p = model(to_float(pixels[None]))[0].log_softmax(0)
+        for y in range(len(log_p)):
+            found_gradients = torch.autograd.grad(log_p[y], list(model.parameters()), retain_graph=True)
+            for value, g in zip(total.values(), found_gradients, strict=True):
+                value += log_p[y].exp().detach() * g**2 / len(found)
+    return total
+
+
+@pytest.mark.parametrize("spec", [BN, LN], ids=["bn", "ln"])
+def test_fisher_information_is_exact(spec):
+    job, model = make_job(fisher, spec), original(spec)
+    ours = fisher.fisher_diagonal(model, job, fisher.Settings(batch_size=5))
+    for name, value in naive_fisher(model, images()["retain"]).items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-9)
+
+
+def test_fisher_samples_do_not_depend_on_the_chunk():
+    job, model = make_job(fisher, BN), original(BN)
+    small = fisher.fisher_diagonal(model, job, fisher.Settings(samples=6, batch_size=4))
+    large = fisher.fisher_diagonal(model, job, fisher.Settings(samples=6, batch_size=100))
+    whole = fisher.fisher_diagonal(model, job, fisher.Settings())
+    for name in small:
+        torch.testing.assert_close(small[name], large[name], rtol=1e-4, atol=1e-9)
+    assert any(not torch.allclose(small[name], whole[name]) for name in small)
+
+
+def test_fisher_variance():
+    information = torch.tensor([[1.0, 3.0], [0.0, 1e-8]])
+    inverse = 1 / (information + 1e-8)
+    weight = fisher.variance(information, 0.5, last=False)
+    torch.testing.assert_close(weight[0], torch.full((2,), 0.5 * inverse[0].mean().item()))
+    torch.testing.assert_close(weight[1], torch.full((2,), 0.5 * 1e3))
+    torch.testing.assert_close(fisher.variance(information, 0.5, last=True)[1], torch.full((2,), 10 * 0.5 * 1e2))
+    vector = torch.tensor([0.0, 2.0])
+    torch.testing.assert_close(fisher.variance(vector, 0.5, last=False), torch.tensor([10 * 0.5 * 1e3, 10 * 0.5 * 0.5]))
+    torch.testing.assert_close(fisher.variance(vector[1], 0.5, last=False), torch.tensor(0.25))
+    assert (fisher.variance(information + 1, 0.5, False) <= weight).all()
+
+
+@pytest.mark.parametrize("kind", ["random", "class"])
+def test_fisher_noise_has_the_variance(kind):
+    job = make_job(fisher, kind=kind)
+    before = original()
+    information = naive_fisher(before, job.images("retain"))
+    model, _ = run("fisher", job=job, alpha=1e-5)
+    drawn = []
+    for name, p in before.named_parameters():
+        spread = fisher.variance(information[name], 1e-5, name.startswith("net.head."))
+        mean = p.detach().clone()
+        if kind == "class" and name.startswith("net.head."):
+            mean[2], spread[2] = 0, 1e-3
+        drawn.append(((dict(model.named_parameters())[name] - mean) / spread.sqrt()).flatten())
+    drawn = torch.cat(drawn).detach()
+    assert len(drawn) > 5000
+    assert drawn.mean().item() == pytest.approx(0, abs=4 / math.sqrt(len(drawn)))
+    assert drawn.std().item() == pytest.approx(1, abs=4 / math.sqrt(2 * len(drawn)))
+
+
+def test_fisher_with_alpha_zero():
+    """Identity where no class is gone; else only the row of that class moves."""
+    kept, _ = run("fisher", BN, alpha=0.0, samples=2)
+    assert same(kept.state_dict(), original(BN).state_dict())
+    model, job = run("fisher", BN, "class", alpha=0.0, samples=2)
+    assert fisher.absent_classes(job) == [2]
+    before, after = original(BN).state_dict(), model.state_dict()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"net.fc.weight", "net.fc.bias"}
+    rows = [0, 1, 3]
+    assert torch.equal(before["net.fc.weight"][rows], after["net.fc.weight"][rows])
+    assert after["net.fc.weight"][2].std() < 0.1
+
+
+def test_fisher_leaves_a_frozen_head_alone():
+    model, _ = run("fisher", BN, job=make_job(fisher, BN, "class", scope="first"), alpha=0.0, samples=2)
+    assert same(model.state_dict(), original(BN).state_dict())
+
+
+# influence
+
+
+def dense_step(model, scope: str, damping: float) -> torch.Tensor:
+    """(F + damping)⁻¹ v by a dense solver in float64, from one-image Jacobians of the logits."""
+    model = copy.deepcopy(model).double()
+    scopes.freeze(model, scope)
+    moving = [p for p in model.parameters() if p.requires_grad]
+    retain, forget = images()["retain"], images()["forget"]
+
+    def vector(found) -> torch.Tensor:
+        return torch.cat([g.flatten() for g in found])
+
+    def mean_gradient(found: ImageSet) -> torch.Tensor:
+        rows = [
+            vector(torch.autograd.grad(F.cross_entropy(model(pixels[None].double() / 255), label[None]), moving))
+            for pixels, label in zip(found.pixels, found.labels, strict=True)
+        ]
+        return torch.stack(rows).mean(0)
+
+    matrix = 0
+    for pixels in retain.pixels:
+        logits = model(pixels[None].double() / 255)[0]
+        p = logits.softmax(0).detach()
+        jacobian = torch.stack([vector(torch.autograd.grad(z, moving, retain_graph=True)) for z in logits])
+        matrix = matrix + jacobian.T @ (p.diag() - p[:, None] * p) @ jacobian / len(retain)
+    v = len(forget) / 24 * (mean_gradient(forget) - mean_gradient(retain))
+    return torch.linalg.solve(matrix + damping * torch.eye(len(v), dtype=torch.float64), v)
+
+
+@pytest.mark.parametrize("spec", [BN, LN], ids=["bn", "ln"])
+def test_influence_solves_the_damped_system(spec):
+    job = make_job(influence, spec, scope="last")
+    settings = {"alpha": 2.0, "damping": 0.2, "samples": None, "iterations": 100, "tolerance": 1e-5, "batch_size": 9}
+    model, _ = run("influence", spec, job=job, **settings)
+    step = [(new - old).flatten() for old, new in zip(original(spec).parameters(), model.parameters(), strict=True)]
+    moving = [p.requires_grad for p in model.parameters()]
+    ours = torch.cat([s for s, moves in zip(step, moving, strict=True) if moves]).detach()
+    expected = 2 * dense_step(original(spec), "last", 0.2).float()
+    assert (ours - expected).norm() < 1e-3 * expected.norm()
+    assert forget_loss(model) > forget_loss(original(spec))
+    assert same(dict(model.named_buffers()), dict(original(spec).named_buffers()))
+
+
+def test_influence_predicts_retraining_of_a_convex_model():
+    """With a linear model, where the theory holds, alpha 1 comes closer to retraining than 0.5 or 2."""
+    found = images()
+    x = {role: to_float(v.pixels).flatten(1) for role, v in {"all": everything(), **found}.items()}
+    y = {role: v.labels for role, v in {"all": everything(), **found}.items()}
+
+    def optimum(role: str) -> nn.Module:
+        model = Linear()
+        optimizer = torch.optim.LBFGS(
+            model.parameters(), max_iter=500, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+        )
+
+        def closure():
+            optimizer.zero_grad()
+            decay = 0.05 * sum(p.square().sum() for p in model.parameters())
+            loss = F.cross_entropy(model(x[role].view(-1, 1, 8, 8)), y[role]) + decay
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        return model
+
+    before, target = optimum("all"), optimum("retain")
+    distance = {}
+    for alpha in (0.0, 0.5, 1.0, 2.0):
+        model = copy.deepcopy(before)
+        settings = influence.Settings(alpha, damping=0.1, samples=None, tolerance=1e-6)
+        influence.unlearn(model, make_job(influence), settings)
+        pairs = zip(model.parameters(), target.parameters(), strict=True)
+        distance[alpha] = sum((a - b).square().sum() for a, b in pairs)
+    assert min(distance, key=distance.get) == 1.0
+    assert distance[1.0] < 0.2 * distance[0.0]
+
+
+class Linear(nn.Module):
+    """A classifier whose loss is convex, with the attributes that a method reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+        self.spec = LN
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_influence_is_linear_in_alpha_and_zero_for_equal_sets():
+    still, _ = run("influence", BN, alpha=0.0)
+    assert same(still.state_dict(), original(BN).state_dict())
+    job = make_job(influence, BN)
+    job.data["forget"] = job.data["retain"]
+    equal, _ = run("influence", BN, job=job, iterations=5)
+    close(equal, dict(original(BN).named_parameters()), rtol=0, atol=1e-6)
+    one, _ = run("influence", BN, alpha=1.0, iterations=5)
+    two, _ = run("influence", BN, alpha=2.0, iterations=5)
+    for p, a, b in zip(original(BN).parameters(), one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(b - p, 2 * (a - p), rtol=1e-3, atol=1e-5)
+
+
+def test_influence_subsamples_the_fisher_matrix_only():
+    whole, _ = run("influence", BN, samples=None, iterations=3)
+    part, _ = run("influence", BN, samples=3, iterations=3)
+    large, _ = run("influence", BN, samples=1000, iterations=3)
+    assert same(whole.state_dict(), large.state_dict())
+    assert not same(whole.state_dict(), part.state_dict())
+
+
+# boundary_expand
+
+
+@pytest.mark.parametrize("scope", ["all", "first"])
+def test_boundary_expand_equals_a_widened_layer(scope):
+    job = make_job(boundary_expand, LN, scope=scope)
+    settings = {"epochs": 2, "lr": 0.05, "batch_size": 4, "schedule": "cosine", "weight_decay": 0.01}
+    model, _ = run("boundary_expand", job=job, **settings)
+
+    wide = original()
+    shadow = boundary_expand.shadow_of(wide.net.head, job.generator("shadow"))
+    frozen = scope == "first"
+    scopes.freeze(wide, scope)
+    old_weight, old_bias = wide.net.head.weight.detach().clone(), wide.net.head.bias.detach().clone()
+    wide.net.head = nn.Linear(16, 5)
+    wide.net.head.weight.data = torch.cat([old_weight, shadow.weight.data])
+    wide.net.head.bias.data = torch.cat([old_bias, shadow.bias.data])
+    speed = {}
+    for epoch, lr in ((1, 0.05), (2, 0.025)):
+        for batch in job.batches("forget", epoch, 4):
+            loss = -wide(batch.x).log_softmax(1)[:, 4].mean()
+            moving = {name: p for name, p in wide.named_parameters() if p.requires_grad}
+            for (name, p), g in zip(moving.items(), torch.autograd.grad(loss, list(moving.values())), strict=True):
+                g = g + 0.01 * p.detach()
+                if frozen and name.startswith("net.head"):
+                    g[:4] = 0
+                speed[name] = 0.9 * speed.get(name, 0) + g
+                p.data -= lr * speed[name]
+    rows = {"net.head.weight": 4, "net.head.bias": 4}
+    close(model, {name: p.detach()[: rows.get(name)] for name, p in wide.named_parameters()})
+
+
+def test_boundary_expand_raises_the_shadow_class_and_then_removes_it():
+    model, job = original(BN), make_job(boundary_expand, BN)
+    found = to_float(images()["forget"].pixels)
+    before = model(found)
+    shadow = boundary_expand.shadow_of(head(model), job.generator("shadow"))
+    with boundary_expand.widened(model, shadow):
+        wide = model(found)
+        assert wide.shape == (8, 5)
+        assert torch.equal(wide[:, :4], before)
+    assert torch.equal(model(found), before)
+    boundary_expand.unlearn(model, job, boundary_expand.Settings(epochs=3, lr=0.05))
+    assert model(found).shape == (8, 4)
+    assert not model.net.fc._forward_hooks
+    losses = [row["loss"] for row in job.history]
+    assert losses[-1] < losses[0]
+
+
+def test_shadow_starts_xavier_normal():
+    weights = [boundary_expand.shadow_of(nn.Linear(400, 9), torch.Generator().manual_seed(s)).weight for s in range(20)]
+    assert torch.cat(weights).std().item() == pytest.approx(math.sqrt(2 / (400 + 10)), rel=0.05)
+    assert boundary_expand.shadow_of(nn.Linear(4, 9), torch.Generator()).bias.item() == 0
+    assert boundary_expand.shadow_of(nn.Linear(4, 9, bias=False), torch.Generator()).bias is None
+    assert boundary_expand.shadow_of(nn.Conv2d(4, 9, 3, padding=1), torch.Generator()).weight.shape == (1, 4, 3, 3)
+
+
+class Convolutional(nn.Module):
+    """Class maps, then the mean over positions: the last layer is a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.maps = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 4, 1)
+
+    def forward(self, x):
+        return self.maps(self.body(x).relu()).mean((2, 3))
+
+
+def wrapped(net: nn.Module):
+    model = original()
+    model.net = net
+    return model
+
+
+def test_boundary_expand_on_a_convolutional_head():
+    model = wrapped(Convolutional())
+    assert head(model) is model.net.maps
+    before = copy.deepcopy(model).state_dict()
+    boundary_expand.unlearn(model, make_job(boundary_expand), boundary_expand.Settings(lr=0.1))
+    assert {n: v.shape for n, v in model.state_dict().items()} == {n: v.shape for n, v in before.items()}
+    assert not same(model.state_dict(), before)
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "mobilenetv3_small_050", "regnetx_002", "deit_tiny_patch16_224"])
+def test_head_of_timm_models(name):
+    model = create(Spec(name, 7, (3, 32, 32), {"img_size": 32} if "deit" in name else {}), 0).eval()
+    shadow = boundary_expand.shadow_of(head(model), torch.Generator())
+    with boundary_expand.widened(model, shadow):
+        boundary_expand.check(model, torch.rand(2, 3, 32, 32))
+
+
+def test_models_without_a_single_head_are_refused():
+    distilled = Spec("deit_tiny_distilled_patch16_224", 4, (1, 8, 8), LN.args)
+    with pytest.raises(ModelError, match="no single last layer"):
+        head(create(distilled, 0))
+    with pytest.raises(ModelError, match="no single last layer"):
+        head(wrapped(nn.Sequential(nn.Flatten(), nn.Linear(64, 5))))
+
+    class Sliced(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x)[:, :4]
+
+    class Summed(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) + torch.zeros(4)
+
+    for kind, message in ((Sliced, "stays"), (Summed, "must match")):
+        model = wrapped(kind(nn.Flatten(), nn.Linear(64, 4)))
+        with pytest.raises(ModelError, match=message):
+            boundary_expand.unlearn(model, make_job(boundary_expand), boundary_expand.Settings())
+        assert not model.net[1]._forward_hooks
+
+
+# unsir
+
+
+def test_unsir_noise_maximises_the_error():
+    model, job = original(BN), make_job(unsir, BN, "class")
+    settings = unsir.Settings(noise_images=6, noise_steps=20, noise_norm=0.001)
+    before = model.state_dict()
+    start = unsir.noise_images(model, job, 2, replace(settings, noise_steps=0))
+    noise = unsir.noise_images(model, job, 2, settings)
+    label = torch.full((6,), 2)
+    assert F.cross_entropy(model(noise), label) > F.cross_entropy(model(start), label) + 0.1
+    assert same(before, original(BN).state_dict())
+    assert not same({"": noise}, {"": unsir.noise_images(model, job, 1, settings)})
+
+
+def test_unsir_first_noise_step_is_adam_on_the_penalised_error():
+    model, job = original(), make_job(unsir, kind="class")
+    settings = unsir.Settings(noise_images=5, noise_steps=1, noise_norm=0.01)
+    noise = torch.randn(5, 1, 8, 8, generator=job.generator("noise 2")).requires_grad_()
+    loss = 0.01 * sum((image**2).sum() for image in noise) / 5
+    loss = loss + model(noise * 0.5 + 0.5).log_softmax(1)[:, 2].mean()
+    (g,) = torch.autograd.grad(loss, noise)
+    expected = (noise - 0.1 * g / (g.abs() + 1e-8)).detach() * 0.5 + 0.5
+    torch.testing.assert_close(unsir.noise_images(model, job, 2, settings), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_unsir_all_noise_enters_with_its_own_class():
+    job = make_job(unsir, kind="class")
+    keep = job.data["retain"].labels != 0
+    job.data["retain"] = job.data["retain"].select(keep)
+    settings = unsir.Settings(noise_images=5, noise_steps=2, noise_repeats=3)
+    noise = unsir.noise_set(original(), job, [0, 2], settings)
+    assert len(noise) == 2 * 5 * 3
+    by_class = {label: unsir.noise_images(original(), job, label, settings) for label in (0, 2)}
+    for label, found in by_class.items():
+        for image in found:
+            equal = (noise.pixels == image).flatten(1).all(1)
+            assert equal.sum() == 3
+            assert (noise.labels[equal] == label).all()
+    impair = list(mixture(job, job.images("retain"), noise, 1, 8, "impair"))
+    y = torch.cat([batch.y for batch in impair])
+    assert y.bincount().tolist() == [15, 6, 15, 6]
+
+
+def test_unsir_impairs_and_then_repairs():
+    job = make_job(unsir, kind="class")
+    settings = {"noise_images": 4, "noise_steps": 2, "noise_repeats": 2, "images_per_class": 3, "batch_size": 8}
+    optimise = {"optimizer": "sgd", "momentum": 0.0, "lr": 0.05, "repair_lr": 0.02, "repair_epochs": 2}
+    model, _ = run("unsir", job=job, **settings, **optimise)
+    recipe = unsir.Settings(**settings, **optimise)
+    some = job.images("retain").select(unsir.sample(job.images("retain").labels, 3, job.generator("retain sample")))
+    noise = unsir.noise_set(original(), job, [2], recipe)
+    naive = original()
+    descend(naive, mixture(job, some, noise, 1, 8, "impair"), entropy, 0.05)
+    repair = replace(job, data={"repair": some})
+    steps = [batch for epoch in (1, 2) for batch in repair.batches("repair", epoch, 8)]
+    close(model, descend(naive, steps, entropy, 0.02))
+    assert [row["epoch"] for row in job.history] == [1, 2, 3]
+    assert [row["lr"] for row in job.history] == [0.05, 0.02, 0.02]
+
+
+def test_unsir_samples_each_class():
+    labels = torch.tensor([0, 1, 1, 0, 1, 3, 1])
+    chosen = unsir.sample(labels, 2, torch.Generator().manual_seed(0))
+    assert labels[chosen].bincount().tolist() == [2, 2, 0, 1]
+    assert len(set(chosen.tolist())) == 5
+    assert torch.equal(unsir.sample(labels, None, torch.Generator()), torch.arange(7))
+    different = {tuple(unsir.sample(labels, 2, torch.Generator().manual_seed(s)).tolist()) for s in range(8)}
+    assert len(different) > 1
+
+
+def test_unsir_needs_a_forgotten_class():
+    with pytest.raises(ValueError, match="whole classes"):
+        run("unsir", kind="random")
+    with pytest.raises(AccessError):
+        make_job(unsir, kind="class").images("forget")
+
+
+# mixture
+
+
+def test_mixture_augments_images_but_not_what_was_made():
+    job = make_job(natmu, augment={"crop": 2, "flip": True})
+    found, made = job.images("retain"), job.images("forget")
+    batches = list(mixture(job, found, made, 1, 7, "mix"))
+    assert [len(batch.y) for batch in batches] == [7, 7, 7, 3]
+    x, y = torch.cat([b.x for b in batches]), torch.cat([b.y for b in batches])
+    assert y.bincount().tolist() == everything().labels.bincount().tolist()
+    for pixels, label in zip(made.pixels, made.labels, strict=True):
+        hit = (x == to_float(pixels)).flatten(1).all(1)
+        assert hit.sum() == 1
+        assert y[hit] == label
+    untouched = [(x == to_float(pixels)).flatten(1).all(1).any().item() for pixels in found.pixels]
+    assert sum(untouched) < 4
+    floats = ImageSet(made.ids, to_float(made.pixels), made.labels)
+    as_float = list(mixture(job, found, floats, 1, 7, "mix"))
+    assert all(torch.equal(a.x, b.x) for a, b in zip(batches, as_float, strict=True))
+    assert not torch.equal(y, torch.cat([b.y for b in mixture(job, found, made, 2, 7, "mix")]))
+
+
+# natmu
+
+
+def test_natmu_masks_are_the_official_ones():
+    """Written out for 8 x 8: two ramps of four steps, up and down."""
+    tent = [0, 0.25, 0.5, 0.75, 0.75, 0.5, 0.25, 0]
+    for delta in (0.0, -0.19, 0.4):
+        found = natmu.masks(8, 8, delta)
+        for i in range(8):
+            for j in range(8):
+                expected = [tent[i], tent[j], 0.75 - tent[i], 0.75 - tent[j]]
+                assert found[:, 0, i, j].tolist() == pytest.approx([min(max(v + delta, 0), 1) for v in expected])
+    assert natmu.masks(6, 10, 0).shape == (4, 1, 6, 10)
+    assert natmu.masks(5, 5, 1.0).eq(1).all()
+
+
+def test_natmu_hybrids():
+    job, model = make_job(natmu), original()
+    made = natmu.hybrids(model, job, natmu.Settings(batch_size=3))
+    forget, retain = job.images("forget"), job.images("retain")
+    assert len(made) == 4 * len(forget)
+    weight = natmu.masks(8, 8, -0.19)
+    used = []
+    for i in range(len(forget)):
+        scores = model(to_float(forget.pixels[i : i + 1]))[0]
+        others = sorted((c for c in range(4) if c != forget.labels[i]), key=lambda c: -scores[c].item())
+        for k in range(4):
+            row = 4 * i + k
+            assert made.ids[row] == forget.ids[i]
+            assert made.labels[row] == others[k % 3]
+            blends = (weight[k] * forget.pixels[i].float() + (1 - weight[k]) * retain.pixels.float()).round()
+            hit = (blends == made.pixels[row].float()).flatten(1).all(1).nonzero().flatten()
+            assert len(hit) == 1
+            assert retain.labels[hit] == made.labels[row]
+            used.append(hit.item())
+    for label in range(4):
+        mine = [u for u in used if retain.labels[u] == label]
+        size = int((retain.labels == label).sum())
+        assert len(set(mine)) == min(size, len(mine))
+
+
+def test_natmu_passes_over_classes_without_retain_images():
+    job = make_job(natmu, kind="class")
+    keep = (job.data["retain"].labels == 0) | (job.data["retain"].labels == 3)
+    job.data["retain"] = job.data["retain"].select(keep)
+    assert set(natmu.hybrids(original(), job, natmu.Settings()).labels.tolist()) == {0, 3}
+    job.data["retain"] = images()["forget"].select(images()["forget"].labels == 2)
+    with pytest.raises(ValueError, match="other than"):
+        natmu.hybrids(original(), job, natmu.Settings())
+
+
+def test_natmu_ranks_and_starts_again():
+    logits = torch.tensor([[1.0, 3.0, -torch.inf, 2.0], [-torch.inf, 0.0, -torch.inf, -torch.inf]])
+    assert natmu.ranked(logits, 4).tolist() == [[1, 3, 0, 1], [1, 1, 1, 1]]
+
+
+def test_natmu_trains_on_retain_and_hybrids():
+    job = make_job(natmu)
+    settings = {"epochs": 2, "optimizer": "sgd", "lr": 0.05, "momentum": 0.0, "weight_decay": 0.0, "batch_size": 16}
+    model, _ = run("natmu", job=job, **settings)
+    made = natmu.hybrids(original(), job, natmu.Settings())
+    naive = original()
+    for epoch, lr in ((1, 0.05), (2, 0.025)):
+        descend(naive, mixture(job, job.images("retain"), made, epoch, 16, "retain+hybrids"), entropy, lr)
+    close(model, dict(naive.named_parameters()))

@@ -1,0 +1,16 @@
+"""Rule `tune`: see unlearn.stages."""
+
+from unlearn.launch import launch
+
+launch(
+    "unlearn.stages.tune:tune",
+    logfile=snakemake.log[0],
+    code=snakemake.params.code,
+    threads=snakemake.threads,
+    kind="torch",
+    **snakemake.input,
+    out=snakemake.output[0],
+    run=snakemake.params.run,
+    settings=snakemake.params.settings,
+    device=snakemake.config["device"],
+)
