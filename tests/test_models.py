@@ -110,9 +110,10 @@ def path(tmp_path):
 def test_round_trip_is_bit_exact(spec, path):
     model = create(spec, 3).train()
     model(torch.rand(4, *spec.shape))  # moves running statistics
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     checkpoint.save(model, path, {"run": {"seed": 3}})
     loaded = checkpoint.load(path)
-    assert same(model.state_dict(), loaded.state_dict())
+    assert same(loaded.state_dict(), before)
     assert loaded.spec == spec
     assert not loaded.training
     assert checkpoint.metadata(path)["run"] == {"seed": 3}
@@ -136,6 +137,17 @@ def test_failed_save_keeps_the_old_file(net, path):
     with pytest.raises(CheckpointError):
         checkpoint.save(net, path, {})
     assert path.read_bytes() == before
+
+
+def test_a_save_that_fails_midway_leaves_nothing(net, path, monkeypatch):
+    def full_disk(state, part, metadata):
+        part.write_bytes(b"half a file")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        checkpoint.save(net, path, {})
+    assert not list(path.parent.iterdir())
 
 
 def foreign(path):

@@ -31,7 +31,8 @@ def pins() -> dict[str, list[str]]:
 
 def test_environment_repeats_the_bounds():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    listed = [*(e for e in environment if isinstance(e, str)), *next(e for e in environment if isinstance(e, dict))["pip"]]
+    by_pip = next(entry for entry in environment if isinstance(entry, dict))["pip"]
+    listed = [*(entry for entry in environment if isinstance(entry, str)), *by_pip]
     found = {r.name: str(r.specifier) for r in map(Requirement, listed) if r.name not in ("python", "pip")}
     assert found == {NAMES_IN_CONDA.get(name, name): bound for name, bound in bounds().items()}
     assert f"python{PROJECT['requires-python']}" in environment

@@ -11,9 +11,9 @@ from unlearn import scopes
 from unlearn.hyper import Training
 from unlearn.models import Classifier, Spec, create
 from unlearn.scopes import ScopeError
-from unlearn.study import SCOPES
 from unlearn.training import fit
 
+SCOPES = (*scopes.THIRDS, "intermediate+last", "all", "stages0", "stages2-3")
 OPTIMIZERS = {
     "sgd": {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.01},
     "adam": {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.01},

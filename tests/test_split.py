@@ -42,7 +42,7 @@ def test_class_by_name_or_index(forgotten, classes):
 
 
 def test_ids(forgotten, tmp_path):
-    (tmp_path / "ids.txt").write_text("3\n 17 \n\n5\n")
+    (tmp_path / "ids.txt").write_text("3\n 17 \n\n  \n5\n")
     assert forgotten(kind="ids", file=str(tmp_path / "ids.txt")) == [3, 5, 17]
 
 

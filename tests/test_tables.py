@@ -172,11 +172,22 @@ def _damaged(path):
     path.write_bytes(raw)
 
 
-@pytest.mark.parametrize("harm", [_missing, _foreign, _mistyped, _text, _empty, _truncated, _damaged])
-def test_read_refuses_and_names_the_file(path, harm):
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (_missing, "no such file"),
+        (_foreign, "columns are not those of table 'split'"),
+        (_mistyped, "columns are not those of table 'split'"),
+        (_text, "not a readable Parquet file"),
+        (_empty, "not a readable Parquet file"),
+        (_truncated, "not a readable Parquet file"),
+        (_damaged, ""),
+    ],
+)
+def test_read_refuses_and_names_the_file(path, harm, message):
     tables.write("split", path, SPLIT, {})
     harm(path)
-    with pytest.raises(TableError, match=str(path)):
+    with pytest.raises(TableError, match=f"{path}: {message}"):
         tables.read("split", path)
 
 

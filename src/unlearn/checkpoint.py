@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,10 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
     Raises CheckpointError for a missing or foreign file, or weights that do not fit their spec.
     """
     header = metadata(path)
-    model = create(Spec.from_json(header["spec"]), seed=0)
+    spec = Spec.from_json(header["spec"])
+    empty = replace(spec, args={**spec.args, "pretrained": False})  # else timm would download what is replaced here
+    model = create(empty if "pretrained" in spec.args else spec, seed=0)
+    model.spec = spec
     with safe_open(path, "pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     try:

@@ -28,7 +28,12 @@ __all__ = [
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used; the message names the key."""
+    """A setting that cannot be used. The message starts with the key, unless ``key`` says better
+    which file to look in."""
+
+    def __init__(self, message: str, key: str = ""):
+        super().__init__(message)
+        self.key = key
 
 
 @dataclass(frozen=True)

@@ -78,3 +78,25 @@ def _cifar_stem(net: nn.Module, spec: Spec) -> None:
     net.conv1 = nn.Conv2d(spec.shape[0], net.bn1.num_features, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
     net.maxpool = nn.Identity()
+
+
+def head(model: Classifier) -> nn.Linear | nn.Conv2d:
+    """The layer that makes the logits: linear, or a convolution in fully convolutional models.
+
+    timm's ``get_classifier`` gives it, or a module around it. Raises ModelError for a model
+    without one, or with several, such as a distilled transformer.
+    """
+    found = model.net.get_classifier() if hasattr(model.net, "get_classifier") else model.net
+    layers = [m for m in found.modules() if width(m) == model.spec.classes] if isinstance(found, nn.Module) else []
+    if not layers:
+        raise ModelError(f"model {model.spec.model!r} has no single last layer of {model.spec.classes} outputs")
+    return layers[-1]
+
+
+def width(module: nn.Module) -> int | None:
+    """Number of outputs of a linear or convolutional layer."""
+    match module:
+        case nn.Linear():
+            return module.out_features
+        case nn.Conv2d(groups=1):
+            return module.out_channels

@@ -113,6 +113,7 @@ def watch(model: Classifier, x: Tensor) -> tuple[Tensor, list[tuple[nn.Module, T
     """Logits, and the outermost frozen modules with their outputs, in the order in which they end,
     up to where the first moving module begins. No modules if one runs twice or gives no tensor."""
     moving = set(map(id, model.moving))
+    moving |= {id(m) for m in model.net.modules() if any(p.requires_grad for p in m.parameters(recurse=False))}
     frozen = {id(m) for m in model.net.modules() if not any(id(part) in moving for part in m.modules())}
     found: list[tuple[nn.Module, Tensor]] = []
     inside: list[nn.Module] = []

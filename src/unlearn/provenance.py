@@ -86,6 +86,8 @@ class Sources:
             path = self.scripts / name if name.endswith(".py") else self.modules[name]
             found[name] = path
             queue.extend(self._parsed(path)[1])
+            if (package := name.rpartition(".")[0]) in self.modules:
+                queue.append(package)  # which an import runs too
         return found
 
     def digest(self, *roots: str) -> str:

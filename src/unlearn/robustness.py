@@ -1,6 +1,7 @@
 """Runs an attack over an ascending grid of radii and records what the model then predicts."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -61,26 +62,38 @@ def curve(
     radius: an image once fooled is fooled within every larger ball, so the curve of robust
     accuracy cannot rise. Raises AttackError if a perturbation leaves its ball or [0, 1].
     """
-    target = Target(model.eval()).eval()
-    for parameter in target.parameters():
-        parameter.requires_grad_(False)
-    clean = to_float(images.pixels)
-    predicted = _predict(target, clean, batch_size)
-    distance = torch.zeros(len(images), dtype=torch.float64, device=clean.device)
-    for eps in grid:
-        survivors = (predicted == images.labels).nonzero().flatten()
-        distance[survivors] = eps
-        attack = build(target, eps)
-        for batch, index in enumerate(survivors.split(batch_size) if len(survivors) else ()):
-            with torch.random.fork_rng(devices=_cuda_devices(clean)):
-                torch.manual_seed(seed + batch)
-                x = attack(clean[index], images.labels[index])
-            moved = _check(clean[index], x, eps)
-            after = _predict(target, x, batch_size)
-            fooled = after != images.labels[index]
-            predicted[index[fooled]] = after[fooled]
-            distance[index[fooled]] = moved[fooled]
-        yield Outcome(eps, predicted.clone(), distance.clone())
+    with _as_target(model) as target:
+        clean = to_float(images.pixels)
+        predicted = _predict(target, clean, batch_size)
+        distance = torch.zeros(len(images), dtype=torch.float64, device=clean.device)
+        for eps in grid:
+            survivors = (predicted == images.labels).nonzero().flatten()
+            distance[survivors] = eps
+            attack = build(target, eps)
+            for batch, index in enumerate(survivors.split(batch_size) if len(survivors) else ()):
+                with torch.random.fork_rng(devices=_cuda_devices(clean)):
+                    torch.manual_seed(seed + batch)
+                    x = attack(clean[index], images.labels[index])
+                moved = _check(clean[index], x, eps)
+                after = _predict(target, x, batch_size)
+                fooled = after != images.labels[index]
+                predicted[index[fooled]] = after[fooled]
+                distance[index[fooled]] = moved[fooled]
+            yield Outcome(eps, predicted.clone(), distance.clone())
+
+
+@contextmanager
+def _as_target(model: nn.Module) -> Iterator[Target]:
+    """The model in evaluation mode and without trainable parameters, for as long as it is attacked."""
+    modes = {module: module.training for module in model.modules()}
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        yield Target(model.eval().requires_grad_(False)).eval()
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
 def _predict(target: nn.Module, x: Tensor, batch_size: int) -> Tensor:

@@ -86,16 +86,17 @@ def members(model: nn.Module, scope: str) -> frozenset[str]:
 def freeze(model: nn.Module, scope: str) -> None:
     """Let only the scope's parameters require gradients, and say which modules ``train`` wakes.
 
-    Autograd then starts at the first trainable layer: what lies before it runs as under
-    ``no_grad``, without storing activations.
+    A module wakes if all of it is in the scope: dropout may live in its parent's code rather than in a
+    module of its own (timm's attention). Autograd starts at the first trainable layer: what lies
+    before it runs as under ``no_grad``, without storing activations.
     """
     inside = members(model, scope)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in inside)
     model.moving = []
     for name, module in model.named_modules():
-        own = [*module._parameters, *module._buffers]
-        if name in inside or any(f"{name}.{key}" in inside for key in own):
+        state = [f"{name}.{key}" if name else key for key in module.state_dict()]
+        if (state and inside.issuperset(state)) or name in inside:
             model.moving.append(module)
 
 

@@ -4,6 +4,7 @@ Everything that can fail fails here, while the Snakefile is parsed: an exception
 Snakemake's input functions is swallowed when the file already exists.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -35,7 +36,7 @@ class Study:
             self._check_names()
             self._check_settings()
         except ConfigError as error:
-            raise ConfigError(self._with_file(str(error))) from None
+            raise ConfigError(self._with_file(error)) from None
 
     # --- the runs ---------------------------------------------------------------------------------
 
@@ -148,22 +149,20 @@ class Study:
         return {"augment": self.dataset["augment"], "precision": self.config["precision"]}
 
     def _method_values(self, arch: str, method: str) -> dict[str, Any]:
-        given = {
-            **self.config["settings"]["methods"].get(method, {}),
-            **self.arch(arch)["methods"].get(method, {}),
-        }
-        where = f"settings.archs.{arch}.methods.{method}"
-        return _filled(registry.declaration("methods", method).settings, given, where)
+        declared = registry.declaration("methods", method).settings
+        common = self.config["settings"]["methods"].get(method, {})
+        _filled(declared, common, f"settings.methods.{method}")
+        given = {**common, **self.arch(arch)["methods"].get(method, {})}
+        return _filled(declared, given, f"settings.archs.{arch}.methods.{method}")
 
     # --- checks -----------------------------------------------------------------------------------
 
     def _check_schema(self, schema: Mapping[str, Any]) -> None:
-        validator = jsonschema.Draft202012Validator(schema)
-        errors = sorted(validator.iter_errors(self.config), key=lambda e: (len(e.absolute_path), str(e.message)))
+        errors = sorted(Validator(schema).iter_errors(self.config), key=lambda e: (len(e.absolute_path), e.message))
         if errors:
-            error = errors[-1] if errors[0].absolute_path else errors[0]
+            error = _cause(errors[-1] if errors[0].absolute_path else errors[0])
             key = ".".join(map(str, error.absolute_path))
-            raise ConfigError(f"{key or 'config'}: {_explain(error)}")
+            raise ConfigError(f"{key or 'config'}: {_explain(error)}", _blamed(error))
 
     def _check_names(self) -> None:
         c, known = self.config, self.config["settings"]
@@ -223,9 +222,10 @@ class Study:
             if kinds and spec["kind"] not in kinds:
                 raise ConfigError(f"{where}: method {method!r} is not defined for kind {spec['kind']!r}")
 
-    def _with_file(self, message: str) -> str:
-        """Name the last file that holds the longest known part of the key the message starts with."""
-        key = message.split(":")[0]
+    def _with_file(self, error: ConfigError) -> str:
+        """Name the last file that holds the longest known part of the key in question."""
+        message = str(error)
+        key = error.key or message.split(":")[0]
         best, where = 0, None
         for path in self.files:
             depth = _depth(yaml.safe_load(path.read_text()) or {}, key.split("."))
@@ -246,6 +246,40 @@ def _depth(tree: Any, keys: Sequence[str]) -> int:
     return len(keys)
 
 
+def _finite(_: Any, value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(_: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+# JSON Schema takes 1.0 for an integer, and Python's NaN for a number.
+Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _whole, "number": _finite}),
+)
+
+
+def _cause(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
+    """Of alternatives none of which fits, what is wrong in the one that is meant."""
+    if error.validator != "oneOf":
+        return error
+    branches: dict[int, list[jsonschema.ValidationError]] = {}
+    for part in error.context:
+        branches.setdefault(part.schema_path[0], []).append(part)
+    meant = [parts for parts in branches.values() if not any(part.validator == "const" for part in parts)]
+    return _cause(meant[0][0]) if meant else error
+
+
+def _blamed(error: jsonschema.ValidationError) -> str:
+    """The key whose file is to be named: an unknown key itself, not what it stands in."""
+    keys = list(map(str, error.absolute_path))
+    if error.validator == "additionalProperties":
+        keys += [key for key in error.instance if key not in error.schema.get("properties", {})][:1]
+    return ".".join(keys)
+
+
 def _explain(error: jsonschema.ValidationError) -> str:
     match error.validator:
         case "additionalProperties":
@@ -253,6 +287,10 @@ def _explain(error: jsonschema.ValidationError) -> str:
             return f"{error.message.replace('Additional properties are not allowed', 'unknown key')}; known are {known}"
         case "type" if isinstance(error.instance, str) and "number" in str(error.validator_value):
             return error.message + hyper._yaml_hint(error.instance, float)
+        case "oneOf":
+            kinds = ", ".join(branch["properties"]["kind"]["const"] for branch in error.validator_value)
+            given = error.instance.get("kind") if isinstance(error.instance, dict) else error.instance
+            return f"kind {given!r} is not one of {kinds}"
         case _:
             return error.message
 

@@ -228,7 +228,7 @@ class Writer:
         where = f"{self.path}: table '{self.name}', column {field.name}"
         try:
             array = values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise TableError(f"{where}: {error}") from None
         if not _compatible(array.type, field.type):
             raise TableError(f"{where}: holds {array.type}, must be {field.type}")
@@ -238,11 +238,12 @@ class Writer:
             raise TableError(f"{where}: {error}") from None
         if array.null_count and field.name not in self.table.nullable:
             raise TableError(f"{where}: {array.null_count} null values (or NaN)")
-        if (
-            pa.types.is_floating(array.type)
-            and not pc.all(pc.is_finite(array.drop_null())).as_py()
-            and len(array.drop_null())
-        ):
+        numbers = array
+        if pa.types.is_list(array.type):
+            numbers = array.flatten()
+            if len(pc.unique(pc.list_value_length(array))) > 1:
+                raise TableError(f"{where}: lists of different lengths")
+        if pa.types.is_floating(numbers.type) and pc.any(pc.invert(pc.is_finite(numbers.drop_null()))).as_py():
             raise TableError(f"{where}: NaN or infinite values")
         return array
 
@@ -313,7 +314,10 @@ def read(name: str, path: str | Path, columns: Sequence[str] | None = None) -> p
         raise TableError(f"{path}: not a readable Parquet file ({error})") from None
     if not file.schema_arrow.equals(TABLES[name].schema, check_metadata=False):
         raise TableError(f"{path}: columns are not those of table '{name}'")
-    return file.read(columns=list(columns) if columns else None)
+    try:
+        return file.read(columns=list(columns) if columns else None)
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"{path}: damaged ({error})") from None
 
 
 def metadata(path: str | Path) -> dict[str, Any]:

@@ -45,25 +45,26 @@ def fit(
     scopes.freeze(model, job.scope)
     optimizer = make_optimizer(model, settings)
     prefix = Prefix(model, job, settings.epochs)
-    for epoch in range(1, settings.epochs + 1):
-        started = time.perf_counter()
-        torch.manual_seed(job.stream("dropout", epoch))
-        scopes.train(model)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(settings, epoch)
-        total, steps = torch.zeros((), device=job.device), 0
-        for batch in batches(epoch):
-            with job.step(batch.role), prefix.replay(batch):
-                with job.autocast():
-                    value = loss(model, batch)
-                optimizer.zero_grad(set_to_none=True)
-                value.backward()
-                optimizer.step()
-                if after_step:
-                    after_step(model)
-            total += value.detach()
-            steps += 1
-        record(job, settings, epoch, total.item() / max(steps, 1), time.perf_counter() - started)
+    with torch.random.fork_rng(devices=[job.device] if job.device.type == "cuda" else []):
+        for epoch in range(1, settings.epochs + 1):
+            started = time.perf_counter()
+            torch.manual_seed(job.stream("dropout", epoch))
+            scopes.train(model)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(settings, epoch)
+            total, steps = torch.zeros((), device=job.device), 0
+            for batch in batches(epoch):
+                with job.step(batch.role), prefix.replay(batch):
+                    with job.autocast():
+                        value = loss(model, batch)
+                    optimizer.zero_grad(set_to_none=True)
+                    value.backward()
+                    optimizer.step()
+                    if after_step:
+                        after_step(model)
+                total += value.detach()
+                steps += 1
+            record(job, settings, epoch, total.item() / max(steps, 1), time.perf_counter() - started)
     model.eval()
 
 

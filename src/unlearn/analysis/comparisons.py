@@ -58,4 +58,6 @@ def compare(metrics: pd.DataFrame, confidence: float) -> pd.DataFrame:
             (*key, values.mean(), low, high, differences.mean(), gap_low, gap_high, paired_p(differences), len(values))
         )
     columns = [*KEY, "mean", "low", "high", "gap", "gap_low", "gap_high", "p", "n"]
-    return pd.DataFrame(found, columns=columns).astype({"class": "Int64"})
+    return pd.DataFrame(found, columns=columns).astype(
+        {"class": "Int64", **dict.fromkeys(("role", "attack", "layer"), "string")}
+    )

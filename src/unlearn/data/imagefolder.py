@@ -44,7 +44,7 @@ def _test_files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     index = {name: i for i, name in enumerate(classes)}
     found = []
     for number, line in enumerate(annotations.read_text().splitlines(), 1):
-        name, label, *_ = line.split("\t")
+        name, label = (*line.split("\t"), "")[:2]
         if label not in index:
             raise DataError(f"{annotations}, line {number}: class {label!r} is not in the training folder")
         found.append((folder / "images" / name, index[label]))

@@ -56,6 +56,10 @@ def _classes(path: Path, settings: Settings) -> list[str]:
     for column in (settings.image, settings.label):
         if column not in schema.names:
             raise DataError(f"{path}: no column {column!r}; there are {', '.join(schema.names)}")
+    if not pa.types.is_struct(schema.field(settings.image).type) or not pa.types.is_integer(
+        schema.field(settings.label).type
+    ):
+        raise DataError(f"{path}: {settings.image!r} must be a struct (bytes, path) and {settings.label!r} an integer")
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         names = features[settings.label]["names"]

@@ -22,6 +22,7 @@ def data(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataFr
 
 def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
     """Numbers are means in percent; colours are the gap to retrain."""
+    metrics = [metric for metric in METRICS if metric in set(frame["metric"])]
     groups = list(dict.fromkeys(zip(frame["arch"], frame["forget"], strict=True)))
     rows = list(dict.fromkeys(zip(frame["method"], frame["scope"], strict=True)))
     figure, axes = plt.subplots(
@@ -36,13 +37,13 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
         panel = frame[(frame["arch"] == arch) & (frame["forget"] == forget)]
         table = panel.set_index(["method", "scope", "metric"])
         mean, gap = (
-            np.array([[table.loc[(m, s, k), c] * 100 for k in METRICS] for m, s in rows]) for c in ("mean", "gap")
+            np.array([[table.loc[(m, s, k), c] * 100 for k in metrics] for m, s in rows]) for c in ("mean", "gap")
         )
         image = axis.imshow(gap, cmap="RdBu_r", vmin=-LIMIT, vmax=LIMIT, aspect="auto")
         for y, x in np.ndindex(mean.shape):
             colour = "white" if abs(gap[y, x]) > 0.7 * LIMIT else "black"
             axis.text(x, y, f"{mean[y, x]:.1f}", ha="center", va="center", fontsize=6.5, color=colour)
-        axis.set_xticks(range(len(METRICS)), METRICS.values())
+        axis.set_xticks(range(len(metrics)), [METRICS[metric] for metric in metrics])
         axis.set_yticks(
             range(len(rows)), [name(m) if m in ("original", "retrain") else f"{name(m)}, {s}" for m, s in rows]
         )

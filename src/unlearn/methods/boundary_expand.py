@@ -20,8 +20,7 @@ from torch import nn
 from unlearn.hyper import NonNegative, Training, dataclass
 from unlearn.images import to_float
 from unlearn.job import Batch, Job
-from unlearn.methods._head import head
-from unlearn.models import Classifier, ModelError
+from unlearn.models import Classifier, ModelError, head
 from unlearn.training import fit, learning_rate, make_optimizer
 
 SEES = ("forget",)

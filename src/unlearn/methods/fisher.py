@@ -27,8 +27,7 @@ from unlearn import scopes
 from unlearn.hyper import Budget, Natural, NonNegative, dataclass
 from unlearn.images import to_float
 from unlearn.job import Job
-from unlearn.methods._head import head
-from unlearn.models import Classifier
+from unlearn.models import Classifier, head
 from unlearn.training import Diverged
 
 SEES = ("retain",)

@@ -26,8 +26,7 @@ import torch
 
 from unlearn.hyper import Count, Natural, NonNegative, Training, dataclass
 from unlearn.images import ImageSet, to_float
-from unlearn.job import Job
-from unlearn.methods._mixture import mixture
+from unlearn.job import Job, mixture
 from unlearn.models import Classifier
 from unlearn.training import fit
 

@@ -22,8 +22,7 @@ import torch.nn.functional as F
 
 from unlearn.hyper import Budget, Count, Natural, NonNegative, Positive, Training, dataclass
 from unlearn.images import ImageSet
-from unlearn.job import Job
-from unlearn.methods._mixture import mixture
+from unlearn.job import Job, mixture
 from unlearn.models import Classifier
 from unlearn.training import fit
 

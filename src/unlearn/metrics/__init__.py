@@ -58,6 +58,9 @@ class Evidence:
     def forgotten_classes(self) -> frozenset[int]:
         """Classes of which nothing is retained."""
         by_role = self.predictions.groupby("role")["label"].unique()
+        for role in ("forget", "retain"):
+            if role not in by_role:
+                raise MetricError(f"no predictions for role {role!r}")
         return frozenset(by_role["forget"]) - frozenset(by_role["retain"])
 
     def of_role(self, role: str) -> tuple[np.ndarray, np.ndarray]:

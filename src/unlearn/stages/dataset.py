@@ -18,7 +18,9 @@ def dataset(out: str, settings: dict[str, Any]) -> None:
     options = {key: value for key, value in settings.items() if key != "name"}
     source = registry.load("data", settings["name"]).load(registry.settings("data", settings["name"], options))
     chunks = iter(source.chunks)
-    first = next(chunks)
+    first = next(chunks, None)
+    if first is None:
+        raise DataError(f"{settings['name']}: needs training and test images, has none")
     shape = first.pixels.shape[1:]
     metadata = record(settings, classes=source.classes, shape=list(shape))
     count, splits = 0, []

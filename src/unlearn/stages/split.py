@@ -52,7 +52,11 @@ def _choose(ids: np.ndarray, labels: np.ndarray, classes: list[str], settings: d
 
 def _listed(path: Path, key: str) -> list[int]:
     found = []
-    for number, line in enumerate(path.read_text().split("\n"), 1):
+    try:
+        lines = path.read_text().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SplitError(f"{key}: {path}: {error}") from None
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 found.append(int(line))

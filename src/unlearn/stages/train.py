@@ -25,14 +25,14 @@ def pretrain(
     job = Job(
         seed,
         model_spec(dataset, settings["model"]),
-        {"train": images.training_set(dataset).to(device)},
+        {"retain": images.training_set(dataset).to(device)},  # by the streams of retraining
         torch.device(device),
         augment=settings["augment"],
         precision=settings["precision"],
     )
     net = job.fresh_model("init")
     with Meter(net, job.device) as job.meter:
-        fit(net, recipe, job, lambda epoch: job.batches("train", epoch, recipe.batch_size))
+        fit(net, recipe, job, lambda epoch: job.batches("retain", epoch, recipe.batch_size))
     _write(net, job, Run(arch, "none", "pretrain", "all", seed), settings, model, history, cost)
 
 
