@@ -485,17 +485,21 @@ def test_fisher_noise_has_the_variance(kind):
     before = original()
     information = naive_fisher(before, job.images("retain"))
     model, _ = run("fisher", job=job, alpha=1e-5)
-    drawn = []
+    drawn = {"body": [], "head": [], "gone": []}
     for name, p in before.named_parameters():
-        spread = fisher.variance(information[name], 1e-5, name.startswith("net.head."))
-        mean = p.detach().clone()
-        if kind == "class" and name.startswith("net.head."):
-            mean[2], spread[2] = 0, 1e-3
-        drawn.append(((dict(model.named_parameters())[name] - mean) / spread.sqrt()).flatten())
-    drawn = torch.cat(drawn).detach()
-    assert len(drawn) > 5000
-    assert drawn.mean().item() == pytest.approx(0, abs=4 / math.sqrt(len(drawn)))
-    assert drawn.std().item() == pytest.approx(1, abs=4 / math.sqrt(2 * len(drawn)))
+        last = name.startswith("net.head.")
+        spread = fisher.variance(information[name], 1e-5, last)
+        change = dict(model.named_parameters())[name].detach() - p.detach()
+        if last and kind == "class":
+            drawn["gone"].append(((change + p.detach())[2] / 1e-3**0.5).flatten())
+            change, spread = change[[0, 1, 3]], spread[[0, 1, 3]]
+        drawn["head" if last else "body"].append((change / spread.sqrt()).flatten())
+    for part, values in drawn.items():
+        if values:
+            values = torch.cat(values)
+            assert len(values) == {"body": 10240, "head": 17 * (3 if kind == "class" else 4), "gone": 17}[part]
+            assert values.mean().item() == pytest.approx(0, abs=4 / math.sqrt(len(values)))
+            assert values.std().item() == pytest.approx(1, abs=4 / math.sqrt(2 * len(values)))
 
 
 def test_fisher_with_alpha_zero():
@@ -677,8 +681,9 @@ def test_boundary_expand_raises_the_shadow_class_and_then_removes_it():
 
 
 def test_shadow_starts_xavier_normal():
-    weights = [boundary_expand.shadow_of(nn.Linear(400, 9), torch.Generator().manual_seed(s)).weight for s in range(20)]
-    assert torch.cat(weights).std().item() == pytest.approx(math.sqrt(2 / (400 + 10)), rel=0.05)
+    layer = nn.Linear(20, 29)
+    weights = [boundary_expand.shadow_of(layer, torch.Generator().manual_seed(s)).weight for s in range(200)]
+    assert torch.cat(weights).std().item() == pytest.approx(math.sqrt(2 / (20 + 30)), rel=0.05)
     assert boundary_expand.shadow_of(nn.Linear(4, 9), torch.Generator()).bias.item() == 0
     assert boundary_expand.shadow_of(nn.Linear(4, 9, bias=False), torch.Generator()).bias is None
     assert boundary_expand.shadow_of(nn.Conv2d(4, 9, 3, padding=1), torch.Generator()).weight.shape == (1, 4, 3, 3)
@@ -704,6 +709,8 @@ def wrapped(net: nn.Module):
 def test_boundary_expand_on_a_convolutional_head():
     model = wrapped(Convolutional())
     assert head(model) is model.net.maps
+    deep = wrapped(nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 4)))
+    assert head(deep) is deep.net[-1]
     before = copy.deepcopy(model).state_dict()
     boundary_expand.unlearn(model, make_job(boundary_expand), boundary_expand.Settings(lr=0.1))
     assert {n: v.shape for n, v in model.state_dict().items()} == {n: v.shape for n, v in before.items()}
