@@ -26,7 +26,10 @@ from unlearn.training import Diverged, fit, learning_rate
 METHODS = registry.names("methods")
 TRAINED = [name for name in METHODS if issubclass(registry.load("methods", name).Settings, Training)]
 ONE_SHOT = [name for name in METHODS if name not in (*TRAINED, "original")]
-VISIBLE = {"ssd": {"alpha": 0.5}}  # at the published one, nothing of an untrained model is selected
+QUICK = {
+    "ssd": {"alpha": 0.5},  # at the published one, nothing of an untrained model is selected
+    "unsir": {"noise_images": 4, "noise_steps": 2, "noise_repeats": 2},
+}
 FAST = {"epochs": 2, "batch_size": 12, "forget_batch_size": 12, "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}
 every_method = pytest.mark.parametrize("name", METHODS)
 every_trained = pytest.mark.parametrize("name", TRAINED)
@@ -36,7 +39,7 @@ both_scopes = pytest.mark.parametrize("scope", ["all", "last"])
 def settings(name, **more):
     """Settings of a method that move a model visibly in two epochs."""
     known = {field.name for field in fields(registry.load("methods", name).Settings)}
-    given = {**FAST, **VISIBLE.get(name, {}), **more}
+    given = {**FAST, **QUICK.get(name, {}), **more}
     return registry.settings("methods", name, {k: v for k, v in given.items() if k in known})
 
 

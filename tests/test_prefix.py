@@ -37,8 +37,8 @@ def test_same_result_as_without(name, scope, spec, make_job, monkeypatch):
     ids=["stored", "augmented", "nothing frozen", "no room"],
 )
 def test_the_first_layer_sees_each_image_once(spec, make_job, monkeypatch, change, runs):
-    monkeypatch.setattr(prefix, "LIMIT", change.pop("limit", prefix.LIMIT))
-    job = make_job(spec, **{"scope": "last", **change})
+    monkeypatch.setattr(prefix, "LIMIT", change.get("limit", prefix.LIMIT))
+    job = make_job(spec, **{"scope": "last", **{key: value for key, value in change.items() if key != "limit"}})
     seen, real = [], torch.nn.Conv2d._conv_forward
 
     def count(layer, x, *rest):
@@ -79,7 +79,7 @@ def test_a_model_that_reads_around_the_cut_runs_in_full(spec, make_job):
     """A skip connection from the image to the logits."""
     job = make_job(spec, "last")
     model = create(spec, 0)
-    stem = next(module for module in model.net.modules() if isinstance(module, torch.nn.Conv2d))
+    stem = model.net.conv1 if spec.stem == "cifar" else model.net.patch_embed
     kept = []
     stem.register_forward_hook(lambda module, inputs, output: kept.append(output.mean()))
     real = model.net.forward
