@@ -30,3 +30,9 @@ def test_every_key_of_the_default_study_has_a_comment_or_a_described_parent():
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     assert set(config) <= set(schema["properties"])
+
+
+def test_generated_pages_are_current(python):
+    page = (ROOT / "docs/methods.md").read_text()
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'docs')!r}); import generate; print(generate.methods(), end='')"
+    assert python(code) == page.strip()

@@ -66,7 +66,7 @@ def spreads(model: nn.Module, images: ImageSet, at: str, sigma: str, batch_size:
     def hook(name: str):
         def observe(module: nn.Module, inputs: tuple, output: Tensor) -> None:
             x = output if at == "output" else inputs[0]
-            moments.setdefault(name, Moments()).add(channels_last(module, x), labels)
+            moments.setdefault(name, Moments()).add(by_image(channels_last(module, x), len(labels), name), labels)
 
         return observe
 
@@ -92,6 +92,14 @@ def channels_last(module: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(module, LAST) or "2d" in type(module).__name__:
         x = x.movedim(1, -1)
     return x.reshape(len(x), -1, x.shape[-1])
+
+
+def by_image(x: Tensor, count: int, name: str) -> Tensor:
+    """[images, positions, channels] also where a hybrid folds patches into the batch, image by image
+    (MobileViT). Raises ProbeError if the batch is no multiple of the images."""
+    if len(x) % count:
+        raise ProbeError(f"layer {name!r} has a batch of {len(x)} for {count} images")
+    return x.reshape(count, -1, x.shape[-1])
 
 
 class Moments:

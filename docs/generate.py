@@ -1,0 +1,52 @@
+"""Writes the pages of docs/ that follow from the registries: `python docs/generate.py`."""
+
+import re
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from unlearn import registry  # noqa: E402
+from unlearn.hyper import Training  # noqa: E402
+
+HEAD = """# Methods
+
+Generated from the files in `src/unlearn/methods` by `python docs/generate.py`; a test keeps it current.
+
+*Sees* are the roles of the data that a method may read; the job refuses it any other. *Cost* is what is run
+through the model. A method that is not defined for a kind of forget set is refused when the config is read.
+Learning rates do not transfer between architectures: `tune: true` chooses each method's from the grid in its
+file, five values for every method, on a seed that is not reported.
+
+| method | paper | sees | forget sets | settings and defaults | cost |
+|---|---|---|---|---|---|
+"""
+
+
+def row(name: str) -> str:
+    """A line of the table."""
+    declared = registry.declaration("methods", name)
+    papers = ", ".join(dict.fromkeys(re.findall(r"arXiv:[\d.]+\d", declared.doc))) or "control"
+    sees = declared.constants["SEES"]
+    kinds = ", ".join(declared.constants.get("FORGET_KINDS", ())) or "all"
+    values = ", ".join(f"{field.name} {field.default}" for field in fields(declared.settings)) or "none"
+    trained = issubclass(declared.settings, Training)
+    cost = f"epochs over {' and '.join(sees)}" if trained else "one shot" if sees else "nothing"
+    return f"| [`{name}`](#{name}) | {papers} | {', '.join(sees) or 'nothing'} | {kinds} | {values} | {cost} |\n"
+
+
+def section(name: str) -> str:
+    """What the method is and where it deviates from its sources: the file's own words."""
+    return f"\n## {name}\n\n{registry.declaration('methods', name).doc.strip()}\n"
+
+
+def methods() -> str:
+    """The page of methods."""
+    names = registry.names("methods")
+    return HEAD + "".join(map(row, names)) + "".join(map(section, names))
+
+
+if __name__ == "__main__":
+    (ROOT / "docs/methods.md").write_text(methods())

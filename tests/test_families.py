@@ -1,0 +1,104 @@
+"""Scopes, freezing, stored prefix and probes on models of many of timm's families, CNNs to hybrids."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unlearn import scopes
+from unlearn.activations import norm_layers, spreads
+from unlearn.images import ImageSet
+from unlearn.job import Job
+from unlearn.models import Spec, create
+from unlearn.prefix import Prefix
+
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
+FAMILIES = {
+    "resnet50_gn": {"layers": [1, 1, 1, 1], "channels": [32, 32, 64, 64]},  # group norm
+    "resnetv2_50": {"layers": [1, 1, 1, 1], "channels": [32, 64, 96, 128]},  # pre-activation
+    "convnext_atto": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
+    "regnetx_002": {},
+    "mobilenetv3_small_050": {},
+    "efficientnet_lite0": {},
+    "hrnet_w18_small": {},
+    "vit_tiny_patch16_224": {**VIT, "norm_layer": "rmsnorm"},
+    "beit_base_patch16_224": VIT,
+    "cait_xxs24_224": VIT,
+    "swin_tiny_patch4_window7_224": {
+        "img_size": 32,
+        "patch_size": 2,
+        "embed_dim": 12,
+        "depths": [1, 1, 1, 1],
+        "num_heads": [1, 2, 2, 4],
+        "window_size": 4,
+    },
+    "pvt_v2_b0": {},
+    "levit_128s": {"img_size": 64, "embed_dim": [16, 24, 32], "num_heads": [2, 2, 2], "depth": [1, 1, 1], "key_dim": 8},
+    "edgenext_xx_small": {"depths": [1, 1, 1, 1], "dims": [16, 24, 32, 48]},  # hybrids
+    "mobilevit_xxs": {},
+    "coatnet_pico_rw_224": {"img_size": 64},
+    "smallvit": {"embed_dim": 16, "depth": 3, "num_heads": 2, "head_dim": 8, "mlp_dim": 16},
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    args = FAMILIES[request.param]
+    size = args.get("img_size", 32)
+    return Spec(request.param, 4, (3, size, size), args)
+
+
+@pytest.fixture
+def images(family):
+    pixels = torch.randint(256, (8, *family.shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return ImageSet(torch.arange(8), pixels, torch.arange(8) % 4)
+
+
+def test_scopes_freeze_and_probe(family, images):
+    model = create(family, 0)
+    parts = [scopes.members(model, third).intersection(model.state_dict()) for third in scopes.THIRDS]
+    assert all(parts)
+    assert sum(map(len, parts)) == len(model.state_dict()) == len(frozenset.union(*parts))
+
+    heads = model.net.get_classifier()  # several in a distilled transformer
+    heads = heads if isinstance(heads, tuple) else (heads,)
+    head = {id(parameter) for classifier in heads for parameter in classifier.parameters()}
+    assert head <= {id(parameter) for name, parameter in model.named_parameters() if name in parts[2]}
+
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    scopes.freeze(model, "last")
+    scopes.train(model)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01, weight_decay=0.1)
+    for _ in range(2):
+        F.cross_entropy(model(images.pixels / 255), images.labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved
+    assert moved <= parts[2]
+
+    rows = list(spreads(model, images, "output", "channel"))
+    layers = {name.removeprefix("net.") for name in norm_layers(model)}
+    assert {row.layer for row in rows} == layers
+    assert all(row.count == 2 for row in rows)
+    one_by_one = spreads(model, images, "output", "channel", batch_size=1)
+    for row, alone in zip(rows, one_by_one, strict=True):
+        assert row[:4] == alone[:4]
+        assert row.sigma == pytest.approx(alone.sigma, rel=1e-3, abs=1e-5)
+
+
+def test_stored_prefix_gives_the_same_logits(family, images):
+    job = Job(0, family, {"retain": images}, torch.device("cpu"), scope="last")
+    model = create(family, 0)
+    scopes.freeze(model, "last")
+    model.eval()
+    stored = Prefix(model, job, epochs=2)
+    batch = next(job.batches("retain", 1, 8))
+    with torch.no_grad():
+        expected = copy.deepcopy(model)(batch.x)
+        for _ in range(2):
+            with stored.replay(batch):
+                model.eval()
+                assert torch.allclose(model(batch.x), expected, rtol=1e-4, atol=1e-5)
+    assert stored.usable == (family.model != "hrnet_w18_small")  # whose branches run beside each other

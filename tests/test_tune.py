@@ -1,0 +1,123 @@
+"""Tuning: the same number of tries for every method, judged by distance to exact retraining."""
+
+import math
+
+import numpy as np
+import pytest
+
+from unlearn import registry, tables
+from unlearn.hyper import ConfigError, Training
+from unlearn.study import CONTROLS, Study
+
+METHODS = [name for name in registry.names("methods") if name not in CONTROLS]
+RUN = {"arch": "net", "forget": "ten", "method": "cf", "scope": "all", "seed": 1000}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_declares_five_tries_that_its_settings_allow(name):
+    declared = registry.declaration("methods", name)
+    grid = declared.constants["GRID"]
+    families = [grid["sgd"], grid["adaptive"]] if issubclass(declared.settings, Training) else [grid]
+    for family in families:
+        ((parameter, values),) = family.items()
+        assert len(values) == 5
+        assert list(values) == sorted(set(values))
+        for value in values:
+            registry.settings("methods", name, {parameter: value})
+
+
+@pytest.fixture
+def tuned(spec, dataset, split, tmp_path, monkeypatch):
+    """``tuned(values)``: the tuning table of CF's learning rate on a tiny model, as a frame."""
+    from unlearn.stages import predict, train, tune
+
+    model = {"model": spec.model, "args": spec.args, "stem": spec.stem, "normalize": spec.normalize}
+    common = {"augment": {"crop": 0, "flip": False}, "precision": "float32"}
+    recipe = {"model": model, "method": {"epochs": 2, "batch_size": 16, "lr": 0.05}, **common}
+
+    def out(name):
+        return [str(tmp_path / name / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
+
+    original, retrained = out("original")[0], out("retrain")[0]
+    train.pretrain(dataset, *out("original"), "net", 1000, recipe, "cpu")
+    train.unlearn({**RUN, "method": "retrain"}, dataset, split, None, None, *out("retrain"), recipe, "cpu")
+    reference = str(tmp_path / "predictions.parquet")
+    predict.predict({**RUN, "method": "retrain"}, retrained, dataset, split, reference, "cpu")
+
+    def run(values):
+        path = str(tmp_path / "tuning.parquet")
+        settings = {"method": {"epochs": 1, "batch_size": 16}, "grid": {"lr": values}, **common}
+        tune.tune(RUN, dataset, split, original, reference, path, settings, "cpu")
+        return path
+
+    return run
+
+
+def test_the_nearest_to_retraining_is_chosen(tuned):
+    from unlearn.stages.train import chosen
+
+    path = tuned([0.0, 0.01, 0.1])
+    found = tables.read("tuning", path).to_pandas()
+    assert found["value"].tolist() == [0.0, 0.01, 0.1]
+    assert found["chosen"].tolist() == [i == found["distance"].argmin() for i in range(3)]
+    assert chosen(path) == {"lr": found.loc[found["distance"].idxmin(), "value"]}
+    assert set(found["seed"]) == {1000}
+
+
+def test_distances_are_mean_gaps_of_four_metrics(tuned, dataset, split, tmp_path):
+    """With a learning rate of 0, and no batch statistics to move, the tried model is the original."""
+    from unlearn.metrics.accuracy import accuracy
+    from unlearn.metrics.mia_efficacy import confidence, efficacy
+    from unlearn.stages import predict
+
+    found = tables.read("tuning", tuned([0.0, 0.01])).to_pandas().iloc[0]
+    weights = str(tmp_path / "original/model.safetensors")
+    predict.predict(RUN, weights, dataset, split, str(tmp_path / "untouched.parquet"), "cpu")
+
+    def four(name):
+        stored = tables.read("predictions", tmp_path / f"{name}.parquet")
+        role, label = stored["role"].to_numpy(zero_copy_only=False), stored["label"].to_numpy()
+        of = {r: (label[role == r], tables.matrix(stored["logits"])[role == r]) for r in ("retain", "forget", "test")}
+        mia = efficacy(**{r: confidence(*part) for r, part in of.items()})
+        return np.array([1 - accuracy(*of["forget"]), accuracy(*of["retain"]), accuracy(*of["test"]), mia])
+
+    tried = found[["ua", "ra", "ta", "mia_efficacy"]].to_numpy(float)
+    assert found["distance"] == pytest.approx(np.abs(tried - four("predictions")).mean())
+    if not has_buffers(weights):
+        assert tried == pytest.approx(four("untouched"))
+
+
+def has_buffers(weights):
+    from unlearn import checkpoint
+
+    return any(True for _ in checkpoint.load(weights).net.buffers())
+
+
+def test_divergence_is_a_row_and_not_the_end(tuned):
+    found = tables.read("tuning", tuned([0.01, 1e30])).to_pandas()
+    assert found["chosen"].tolist() == [True, False]
+    assert np.isnan(found.loc[1, "distance"])
+    assert "the loss is" in found.loc[1, "failure"]
+
+
+def test_nothing_to_choose_from_stops_the_run(tuned):
+    from unlearn.stages.tune import TuningError
+
+    with pytest.raises(TuningError, match="cf on net: every setting of the grid diverged"):
+        tuned([1e30])
+
+
+def test_a_tuning_seed_that_is_reported_is_refused(config, schema):
+    config["settings"]["tuning"]["seed"] = config["seeds"][0]
+    with pytest.raises(ConfigError, match=r"settings\.tuning\.seed"):
+        Study(config, schema)
+
+
+def test_tuned_methods_and_their_grids(config, schema):
+    assert Study(config, schema).tunings == []
+    config.update(tune=True, methods=["cf", "bs"])
+    study = Study(config, schema)
+    assert {(run.arch, run.method) for run in study.tunings} == {(a, m) for a in config["archs"] for m in ("cf", "bs")}
+    assert {run.seed for run in study.tunings} == {1000}
+    sgd, adaptive = (study.tuning_settings(arch, "cf")["grid"]["lr"] for arch in ("resnet", "vit"))
+    assert math.isclose(max(sgd) / max(adaptive), 30)
