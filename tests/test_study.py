@@ -309,6 +309,14 @@ def test_a_method_may_restrict_the_kinds_of_forget_set(config, schema, monkeypat
     Study({**config, "forgets": ["class3"]}, schema)
 
 
+@pytest.mark.parametrize("figure", registry.names("figures"))
+def test_a_figure_of_what_is_not_measured_is_refused(config, schema, figure):
+    for metric in registry.declaration("figures", figure).constants["MEASURED"]:
+        kept = [name for name in config["metrics"] if name != metric]
+        with pytest.raises(ConfigError, match=f"^figures: '{figure}' plots {metric}, which is not in metrics"):
+            Study({**config, "figures": [figure], "metrics": kept}, schema)
+
+
 # --- the schema -----------------------------------------------------------------------------------
 
 

@@ -208,6 +208,10 @@ class Study:
             self.attack_settings(attack)
         for forget in c["forgets"]:
             self._check_forget(forget)
+        for figure in c["figures"]:
+            missing = set(registry.declaration("figures", figure).constants["MEASURED"]) - set(c["metrics"])
+            if missing:
+                raise ConfigError(f"figures: {figure!r} plots {', '.join(sorted(missing))}, which is not in metrics")
         if c["settings"]["tuning"]["seed"] in c["seeds"]:
             raise ConfigError(
                 "settings.tuning.seed: is one of seeds; methods must not be chosen on a seed that is reported"

@@ -180,6 +180,7 @@ TABLES: dict[str, Table] = {
         ],
         ["arch", "x", "y", "attack", "eps", "role"],
         ["coefficient", "low", "high", "p"],
+        empty=True,  # a study need not measure both sides
     ),
 }
 

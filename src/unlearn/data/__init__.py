@@ -41,7 +41,7 @@ def decode(data: object, mode: str, size: int | None, where: str) -> np.ndarray:
             if size:
                 image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
             array = np.asarray(image)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{where}: not a readable image ({error})") from None
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 

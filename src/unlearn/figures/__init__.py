@@ -1,5 +1,6 @@
-"""Figures. A file here has ``NEEDS`` (study tables), ``data(tables, settings) -> frame``, which
-gives exactly the plotted numbers, and ``draw(frame, settings) -> Figure``. No torch, no models."""
+"""Figures. A file here has ``NEEDS`` (study tables), ``MEASURED`` (the metric files it plots),
+``data(tables, settings) -> frame``, which gives exactly the plotted numbers, and
+``draw(frame, settings) -> Figure``. No torch, no models."""
 
 from typing import Any
 
@@ -58,6 +59,7 @@ def cells(frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
         "method": settings["methods"],
         "scope": list(markers(settings)),
     }
+    frame = frame.reset_index(drop=True)
     present = [column for column in order if column in frame]
     keys = {column: frame[column].map({v: i for i, v in enumerate(order[column])}) for column in present}
     return frame.loc[pd.DataFrame(keys).sort_values(present, kind="stable").index].reset_index(drop=True)

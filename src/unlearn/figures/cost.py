@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from unlearn.figures import cells, colours, markers, name, plt, seeds
 
 NEEDS = ("comparisons",)
+MEASURED = ("cost",)
 METRICS = {"relative_seconds": "time / retrain's", "relative_memory": "peak tensor memory / retrain's"}
 
 

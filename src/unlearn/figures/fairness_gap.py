@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from unlearn.figures import cells, colours, name, panels, seeds
 
 NEEDS = ("comparisons", "metrics")
+MEASURED = ("fairness_gap",)
 
 
 def data(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from unlearn.figures import cells, colours, markers, name, panels, plt
 
 NEEDS = ("metrics", "correlations")
+MEASURED = ("fairness_gap", "robust_accuracy")
 X, Y = "relative_fairness_gap_mean", "robustness_drop"
 
 

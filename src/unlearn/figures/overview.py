@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from unlearn.figures import cells, name, plt, seeds
 
 NEEDS = ("comparisons",)
+MEASURED = ("accuracy",)
 METRICS = {"ua": "UA", "ra": "RA", "ta": "TA", "mia_efficacy": "MIA-eff.", "average_gap": "avg. gap"}
 LIMIT = 30  # percentage points at which the colour saturates
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from unlearn.figures import cells, colours, errors, name, plt, seeds
 
 NEEDS = ("comparisons",)
+MEASURED = ("robust_accuracy",)
 
 
 def data(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataFrame:

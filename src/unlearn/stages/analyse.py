@@ -3,7 +3,7 @@
 from typing import Any
 
 from unlearn import tables
-from unlearn.analysis.comparisons import AnalysisError, compare
+from unlearn.analysis.comparisons import compare
 from unlearn.analysis.correlations import correlate
 from unlearn.provenance import record
 
@@ -13,6 +13,4 @@ def analyse(metrics: str, comparisons: str, correlations: str, settings: dict[st
     frame = tables.read("metrics", metrics).to_pandas()
     tables.write("comparisons", comparisons, compare(frame, settings["confidence"]), record(settings))
     found = correlate(frame, settings["confidence"], settings["resamples"], settings["seed"])
-    if not len(found):
-        raise AnalysisError("no role is both probed (settings.probe.roles) and attacked; nothing to correlate")
     tables.write("correlations", correlations, found, record(settings))
