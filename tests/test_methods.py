@@ -332,11 +332,11 @@ def test_cf_again(spec, make_job):
 def test_rl_again(spec, make_job):
     job, batches = make_job(spec), []
     for epoch in (1, 2):
-        draw = job.generator("random labels", epoch)
+        images = job.images("forget")
+        steps = torch.randint(1, 4, (len(images),), generator=job.generator("random labels", epoch)).tolist()
+        wrong = [(label + step) % 4 for label, step in zip(images.labels.tolist(), steps, strict=True)]
         for batch in job.batches("forget", epoch, 12):
-            steps = torch.randint(1, 4, batch.y.shape, generator=draw).tolist()
-            wrong = [(label + step) % 4 for label, step in zip(batch.y.tolist(), steps, strict=True)]
-            batches.append(batch._replace(y=torch.tensor(wrong)))
+            batches.append(batch._replace(y=torch.tensor([wrong[row] for row in batch.rows.tolist()])))
         batches.extend(job.batches("retain", epoch, 12))
     close(unlearn("rl", make_job(spec)), naive_sgd(create(spec, 0), batches, negative_log_likelihood, **OPTIMIZER))
 
@@ -403,15 +403,36 @@ def test_random_labels_may_include_the_true_one():
     assert chisquare(table.ravel()).pvalue > 0.01
 
 
-def test_labels_are_drawn_anew_each_epoch_and_the_retain_set_keeps_its_own(spec, make_job):
-    job, own = make_job(spec), settings("rl")
-    first, second = (list(rl.relabelled(job, own, epoch)) for epoch in (1, 2))
-    retained = {role: [b for b in first if b.role == role] for role in ("forget", "retain")}["retain"]
-    for given, batch in zip(job.batches("retain", 1, 12), retained, strict=True):
-        assert torch.equal(given.x, batch.x)
-        assert torch.equal(given.y, batch.y)
-    labels = [torch.cat([b.y for b in batches if b.role == "forget"]) for batches in (first, second)]
-    assert not torch.equal(*labels)
+def taught(job, epoch, **more):
+    """(role, place in it) → label that RL teaches in an epoch, in the order of its batches."""
+    _, batches = rl.relabelled(job, settings("rl", **more))
+    return {
+        (b.role, row): label for b in batches(epoch) for row, label in zip(b.rows.tolist(), b.y.tolist(), strict=True)
+    }
+
+
+@pytest.mark.parametrize("relabel", ["epoch", "once"])
+def test_labels_are_drawn_anew_each_epoch_or_once_and_the_retain_set_keeps_its_own(spec, make_job, relabel):
+    job = make_job(spec)
+    first, second = (taught(job, epoch, relabel=relabel) for epoch in (1, 2))
+    for found in (first, second):
+        assert [found["retain", i] for i in range(20)] == job.images("retain").labels.tolist()
+    wrong = [[found["forget", i] for i in range(12)] for found in (first, second)]
+    assert (wrong[0] == wrong[1]) == (relabel == "once")
+    roles = [role for role, _ in first]
+    assert roles == ["forget"] * 12 + ["retain"] * 20
+
+
+def test_mixed_order_is_one_shuffled_pass_over_the_same_labels(spec, make_job):
+    job = make_job(spec)
+    mixed, plain = taught(job, 1, order="mixed"), taught(job, 1)
+    assert {role for role, _ in mixed} == {"mixed"}
+    assert [mixed["mixed", i] for i in range(12)] == [plain["forget", i] for i in range(12)]
+    assert [mixed["mixed", 12 + i] for i in range(20)] == [plain["retain", i] for i in range(20)]
+    places = [place for _, place in mixed]
+    assert places != sorted(places)
+    assert places != [place for _, place in taught(job, 2, order="mixed")]
+    assert not same(unlearn("rl", make_job(spec)), unlearn("rl", make_job(spec), order="mixed"))
 
 
 def learned(spec, make_job):

@@ -1,16 +1,26 @@
 """RL, random labelling: learn wrong labels for the forget set and right ones for the retain set.
 
-Golatkar et al. 2020, "Eternal Sunshine of the Spotless Net" (arXiv:1911.04933); the objective and
-its two passes are those of SalUn's code for CIFAR-10: each epoch first all forget batches, then
-all retain batches. A random label never is the true one, as in SalUn's paper (its code draws from
-all classes and so teaches one label in ten correctly); ``exclude_true: false`` follows the code.
+Golatkar et al. 2020, "Eternal Sunshine of the Spotless Net" (arXiv:1911.04933). Three published
+orders exist; each is a choice of settings, and none of them the paper's word.
+
+``order: sequential`` (SalUn's code for CIFAR-10 since 2024, and the default): each epoch first all
+forget batches, then all retain batches; ending on the retain set recovers accuracy and forgets less.
+``order: mixed`` (SalUn's code for CIFAR-100, and at the time of its paper): both sets shuffled into one
+pass. ``relabel: epoch`` draws the labels anew for every epoch (drawing them for every batch, as that
+code does, is the same: an image comes once an epoch); ``relabel: once`` keeps the first draw
+(amnesiac unlearning; the codes of SSD and Bad Teacher, mixed). A random label never is the true one,
+as in SalUn's paper; its code draws from all classes and so teaches one label in ten correctly
+(``exclude_true: false``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Literal
 
 import torch
 
 from unlearn.hyper import Training, dataclass
+from unlearn.images import ImageSet
 from unlearn.job import Batch, Job
 from unlearn.models import Classifier
 from unlearn.training import fit
@@ -21,22 +31,41 @@ GRID = {"sgd": {"lr": (0.001, 0.003, 0.01, 0.03, 0.1)}, "adaptive": {"lr": (0.00
 
 @dataclass(frozen=True)
 class Settings(Training):
-    """Labels are drawn anew for each batch of each epoch."""
-
+    order: Literal["sequential", "mixed"] = "sequential"
+    relabel: Literal["epoch", "once"] = "epoch"
     exclude_true: bool = True
 
 
 def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
-    """Minimise the cross-entropy to random labels on D_f, then to the true ones on D_r."""
-    fit(model, settings, job, lambda epoch: relabelled(job, settings, epoch))
+    """Minimise the cross-entropy to random labels on D_f and to the true ones on D_r."""
+    job, batches = relabelled(job, settings)
+    fit(model, settings, job, batches)
 
 
-def relabelled(job: Job, settings: Settings, epoch: int) -> Iterator[Batch]:
-    """The batches of an epoch: forget with random labels, then retain."""
-    generator = job.generator("random labels", epoch)
-    for batch in job.batches("forget", epoch, settings.batch_size):
-        yield batch._replace(y=random_labels(batch.y, job.spec.classes, settings.exclude_true, generator))
-    yield from job.batches("retain", epoch, settings.batch_size)
+def relabelled(job: Job, settings: Settings) -> tuple[Job, Callable[[int], Iterator[Batch]]]:
+    """The job on the data in the order asked for, and its batches of an epoch."""
+    forget, retain = job.images("forget"), job.images("retain")
+
+    def wrong(epoch: int) -> torch.Tensor:
+        generator = job.generator("random labels", 0 if settings.relabel == "once" else epoch)
+        return random_labels(forget.labels, job.spec.classes, settings.exclude_true, generator)
+
+    def sequential(epoch: int) -> Iterator[Batch]:
+        labels = wrong(epoch)
+        for batch in job.batches("forget", epoch, settings.batch_size):
+            yield batch._replace(y=labels[batch.rows])
+        yield from job.batches("retain", epoch, settings.batch_size)
+
+    if settings.order == "sequential":
+        return job, sequential
+    both = replace(job, data={"mixed": ImageSet(*map(torch.cat, zip(forget, retain, strict=True)))})
+
+    def mixed(epoch: int) -> Iterator[Batch]:
+        labels = torch.cat([wrong(epoch), retain.labels])
+        for batch in both.batches("mixed", epoch, settings.batch_size):
+            yield batch._replace(y=labels[batch.rows])
+
+    return both, mixed
 
 
 def random_labels(y: torch.Tensor, classes: int, exclude_true: bool, generator: torch.Generator) -> torch.Tensor:

@@ -9,6 +9,8 @@ official code did until 2026. The saliency images are not augmented. Defaults ar
 10 % random forgetting.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 
@@ -27,6 +29,8 @@ GRID = {"sgd": {"lr": (0.001, 0.003, 0.01, 0.03, 0.1)}, "adaptive": {"lr": (0.00
 @dataclass(frozen=True)
 class Settings(Training):
     lr: NonNegative = 0.013
+    order: Literal["sequential", "mixed"] = "sequential"
+    relabel: Literal["epoch", "once"] = "epoch"
     exclude_true: bool = True
     density: Share = 0.5
 
@@ -43,7 +47,8 @@ def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
         for parameter, moves, original in kept:
             parameter.copy_(torch.where(moves, parameter, original))
 
-    fit(model, settings, job, lambda epoch: relabelled(job, settings, epoch), after_step=restore)
+    job, batches = relabelled(job, settings)
+    fit(model, settings, job, batches, after_step=restore)
 
 
 def saliency(model: Classifier, job: Job, batch_size: int) -> dict[str, torch.Tensor]:
