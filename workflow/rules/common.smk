@@ -60,7 +60,11 @@ def fingerprints():
     }
     plugins = {
         "unlearn": ("unlearn.stages.train", "methods", STUDY.methods),
-        "tune": ("unlearn.stages.tune", "methods", {run.method for run in STUDY.tunings}),
+        "tune": (
+            "unlearn.stages.tune",
+            "methods",
+            {run.method for run in STUDY.tunings},
+        ),
         "attack": ("unlearn.stages.attack", "attacks", config["attacks"]),
         "figure": ("unlearn.stages.report", "figures", config["figures"]),
     }
@@ -112,7 +116,11 @@ def identity(wildcards):
 def tuning_identity(wildcards):
     """Params: the identity of the run that a method is tuned on."""
     keys = ("arch", "forget", "method")
-    return {**{key: wildcards[key] for key in keys}, "scope": "all", "seed": TUNING_SEED}
+    return {
+        **{key: wildcards[key] for key in keys},
+        "scope": "all",
+        "seed": TUNING_SEED,
+    }
 
 
 def of_run(run, file):
