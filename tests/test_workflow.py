@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import yaml
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("study")]
+
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("Snakefile", "config.yaml", "workflow", "src", "profiles", "environment.yml")
 TINY = """
@@ -24,7 +26,7 @@ settings:
     net:
       label: tiny
       model: resnet18
-      args: {layers: [1, 1, 1, 1], channels: [4, 4, 8, 8]}
+      args: {layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}
       stem: cifar
       train: {epochs: 1, lr: 0.05, batch_size: 64}
       methods: {cf: {epochs: 1, batch_size: 256}, salun: {epochs: 1, batch_size: 256}}
@@ -45,7 +47,7 @@ class Copy:
         (root / "tiny.yaml").write_text(TINY)
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml", *arguments]
+        command = [sys.executable, "-m", "snakemake", "--configfile", "tiny.yaml", "--cores", "2", *arguments]
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         return subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=environment, timeout=600)
 
@@ -69,7 +71,6 @@ def study(tmp_path_factory) -> Copy:
     return copy
 
 
-@pytest.mark.slow
 def test_every_product_is_there(study):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     figures = {f"{name}.{kind}" for name in config["figures"] for kind in ("pdf", "png", "csv")}
@@ -82,14 +83,12 @@ def test_every_product_is_there(study):
     assert metrics["value"].notna().all()
 
 
-@pytest.mark.slow
 def test_reference_is_at_zero_gap(study):
     found = pd.read_parquet(study.root / "results/comparisons.parquet")
     assert (found.loc[found["method"] == "retrain", "gap"] == 0).all()
     assert (found.loc[found["method"] == "original", "gap"] != 0).any()
 
 
-@pytest.mark.slow
 def test_nothing_reruns_without_a_change(study):
     assert study.planned("all") == {}
     for path in study.root.rglob("*.py"):
@@ -97,7 +96,6 @@ def test_nothing_reruns_without_a_change(study):
     assert study.planned("all") == {}
 
 
-@pytest.mark.slow
 def test_deleted_figure_is_redrawn_alone(study):
     (study.root / "results/figures/cost.pdf").unlink()
     assert study.planned("all") == {"figure": 1}
@@ -105,7 +103,6 @@ def test_deleted_figure_is_redrawn_alone(study):
     assert study.planned("all") == {}
 
 
-@pytest.mark.slow
 def test_figures_and_metrics_run_without_torch(study, tmp_path):
     """A jammed torch stops every stage that imports it."""
     jam = tmp_path / "torch"
@@ -124,7 +121,6 @@ def test_figures_and_metrics_run_without_torch(study, tmp_path):
     assert done.stdout.strip() == "jammed", done.stderr
 
 
-@pytest.mark.slow
 def test_guide_adds_a_method_with_one_file_and_one_line(study):
     guide = (ROOT / "docs/adding-a-method.md").read_text()
     path, code = re.search(r"Write `(src/.*?)`:\n\n```python\n(.*?)```", guide, re.S).groups()
@@ -149,7 +145,6 @@ def test_guide_adds_a_method_with_one_file_and_one_line(study):
     assert name.upper() not in (study.root / "results/tables/main.md").read_text()
 
 
-@pytest.mark.slow
 def test_misspelt_names_stop_the_finished_study_too(study):
     for old, new, word in (
         ("methods: [cf, salun]", "methods: [cf, salunn]", "salunn"),

@@ -21,8 +21,12 @@ from unlearn.tables import Run
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())["study"]
 
+# Those of the command line come first there, but win over the Snakefile's.
+OVERLAYS = list(workflow.overwrite_configfiles)
+FILES = [*(f for f in workflow.configfiles if f not in OVERLAYS), *OVERLAYS]
+
 try:
-    STUDY = Study(config, SCHEMA, workflow.configfiles)
+    STUDY = Study(config, SCHEMA, FILES)
 except ConfigError as error:
     raise WorkflowError(str(error))
 
