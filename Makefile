@@ -20,7 +20,7 @@ lint: $(BIN)/.installed
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-# requirements.txt is complete, and torchattacks' pin of an old `requests` is left out of it.
+# requirements.txt is complete, and torchattacks' pin of an old `requests` is overridden in it.
 $(BIN)/.installed: requirements.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements.txt

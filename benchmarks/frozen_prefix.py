@@ -23,7 +23,7 @@ from unlearn.stages.dataset import dataset  # noqa: E402
 from unlearn.stages.train import model_spec  # noqa: E402
 
 SCOPES = ("first", "intermediate", "last", "intermediate+last", "all")
-REPEATS = 5
+REPEATS = 3
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     retain = {"retain": images.training_set(str(folder / "dataset.parquet"))}
     cf = registry.load("methods", "cf")
     find = Prefix._find
-    print(f"torch {torch.__version__}, {platform.processor() or platform.machine()}, {provenance.commit()}")
+    print(f"torch {torch.__version__}, {platform.machine()}, {provenance.commit()}")
     for name, arch in archs.items():
         model = {key: arch[key] for key in ("model", "args", "stem")} | {"normalize": data["normalize"]}
         spec = model_spec(str(folder / "dataset.parquet"), model)
