@@ -79,6 +79,14 @@ def panels(
     return figure, found
 
 
+def legend(figure: Figure, axis: Axes, title: str) -> None:
+    """One legend above all panels, in as many rows as the figure's width needs."""
+    handles, labels = axis.get_legend_handles_labels()
+    columns = max(1, int(figure.get_figwidth() / 0.85))
+    rows = -(-len(labels) // columns)
+    figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // rows), title=title)
+
+
 def seeds(frame: pd.DataFrame) -> str:
     """How many seeds the numbers rest on, for an axis label or caption."""
     counts = sorted(set(frame["n"]))

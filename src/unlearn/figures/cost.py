@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from unlearn.figures import cells, colours, markers, name, plt, seeds
+from unlearn.figures import cells, colours, legend, markers, name, plt, seeds
 
 NEEDS = ("comparisons",)
 MEASURED = ("cost",)
@@ -47,6 +47,5 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
                 axis.set_xlabel("layer scope")
             if column == 0:
                 axis.set_ylabel(label)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), title=f"mean of {seeds(frame)}")
+    legend(figure, axes[0][0], f"mean of {seeds(frame)}")
     return figure

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from unlearn.figures import cells, colours, name, panels, seeds
+from unlearn.figures import cells, colours, legend, name, panels, seeds
 
 NEEDS = ("comparisons", "metrics")
 MEASURED = ("fairness_gap",)
@@ -57,8 +57,5 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
         axis.set_ylim(bottom=0)
     first = next(iter(axes.values()))
     first.set_ylabel(f"fairness-gap $\\epsilon^l$, {frame['role'].iloc[0]} images")
-    handles, labels = first.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=len(labels), title=f"scope: {widest} ({seeds(frame)})"
-    )
+    legend(figure, first, f"scope: {widest} ({seeds(frame)})")
     return figure

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from unlearn.figures import cells, colours, errors, name, plt, seeds
+from unlearn.figures import cells, colours, errors, legend, name, plt, seeds
 
 NEEDS = ("comparisons",)
 MEASURED = ("robust_accuracy",)
@@ -64,8 +64,5 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
                 axis.set_ylabel("robust accuracy, test (%)")
             if row == len(attacks) - 1:
                 axis.set_xlabel(r"$L_\infty$ radius $\epsilon$ (pixels in [0, 1])")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=len(labels), title=f"scope: {widest} ({seeds(frame)})"
-    )
+    legend(figure, axes[0][0], f"scope: {widest} ({seeds(frame)})")
     return figure
