@@ -18,7 +18,6 @@ sys.path.insert(0, str(ROOT / "src"))
 from unlearn import images, provenance, registry  # noqa: E402
 from unlearn.cost import Meter  # noqa: E402
 from unlearn.job import Job  # noqa: E402
-from unlearn.prefix import Prefix  # noqa: E402
 from unlearn.stages.dataset import dataset  # noqa: E402
 from unlearn.stages.train import model_spec  # noqa: E402
 
@@ -35,7 +34,6 @@ def main() -> None:
     dataset(str(folder / "dataset.parquet"), data["source"])
     retain = {"retain": images.training_set(str(folder / "dataset.parquet"))}
     cf = registry.load("methods", "cf")
-    find = Prefix._find
     print(f"torch {torch.__version__}, {platform.machine()}, {provenance.commit()}")
     for name, arch in archs.items():
         model = {key: arch[key] for key in ("model", "args", "stem")} | {"normalize": data["normalize"]}
@@ -44,8 +42,7 @@ def main() -> None:
         for _ in range(REPEATS):
             for scope in SCOPES:
                 for stored in (True, False):
-                    Prefix._find = find if stored else lambda *_: False
-                    job = Job(0, spec, retain, torch.device("cpu"), scope)
+                    job = Job(0, spec, retain, torch.device("cpu"), scope, stored_prefix=2.0 * stored)
                     net = job.fresh_model()
                     with Meter(net, job.device) as job.meter:
                         cf.unlearn(net, job, registry.settings("methods", "cf", arch["methods"]["cf"]))

@@ -18,7 +18,7 @@ Generated from the files in `src/unlearn/methods` by `python docs/generate.py`; 
 *Sees* are the roles of the data that a method may read; the job refuses it any other. *Cost* is what is run
 through the model. A method that is not defined for a kind of forget set is refused when the config is read.
 Learning rates do not transfer between architectures: `tune: true` chooses each method's from the grid in its
-file, five values for every method, on a seed that is not reported.
+file, seven values for every method, on a seed that is not reported.
 
 | method | paper | sees | forget sets | settings and defaults | cost |
 |---|---|---|---|---|---|

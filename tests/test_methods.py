@@ -213,7 +213,7 @@ def test_the_stage_gives_a_method_what_it_declares_and_no_more(spec, dataset, sp
     monkeypatch.setattr(registry, "load", lambda kind, name: method)
     checkpoint.save(create(spec, 0), tmp_path / "original", {})
     run = {"arch": "net", "forget": "ten", "method": "greedy", "scope": "all", "seed": 0}
-    given = {"method": {}, "augment": {"crop": 0, "flip": False}, "precision": "float32"}
+    given = {"method": {}, "augment": {"crop": 0, "flip": False}, "precision": "float32", "stored_prefix": 0.0}
     with pytest.raises(AccessError, match="'forget'"):
         train.unlearn(run, dataset, split, str(tmp_path / "original"), None, "", "", "", given, "cpu")
 
@@ -242,6 +242,7 @@ def test_retraining_without_anything_to_forget_is_pretraining(spec, dataset, tmp
         "method": asdict(Training(epochs=2, batch_size=16)),
         "augment": {"crop": 1, "flip": True},
         "precision": "float32",
+        "stored_prefix": 0.0,
     }
 
     def out(name):

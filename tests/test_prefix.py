@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from unlearn import prefix, registry, scopes
+from unlearn import registry, scopes
 from unlearn.models import create
 from unlearn.prefix import Prefix, watch
 
@@ -33,12 +33,11 @@ def test_same_result_as_without(name, scope, spec, make_job, monkeypatch):
 
 @pytest.mark.parametrize(
     ("change", "runs"),
-    [({}, 1), ({"augment": {"crop": 1, "flip": False}}, 3), ({"scope": "all"}, 3), ({"limit": 1}, 3)],
+    [({}, 1), ({"augment": {"crop": 1, "flip": False}}, 3), ({"scope": "all"}, 3), ({"stored_prefix": 1e-9}, 3)],
     ids=["stored", "augmented", "nothing frozen", "no room"],
 )
 def test_the_first_layer_sees_each_image_once(spec, make_job, monkeypatch, change, runs):
-    monkeypatch.setattr(prefix, "LIMIT", change.get("limit", prefix.LIMIT))
-    job = make_job(spec, **{"scope": "last", **{key: value for key, value in change.items() if key != "limit"}})
+    job = make_job(spec, **{"scope": "last", **change})
     seen, real = [], torch.nn.Conv2d._conv_forward
 
     def count(layer, x, *rest):

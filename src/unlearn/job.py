@@ -43,7 +43,8 @@ class Batch(NamedTuple):
 
 @dataclass
 class Job:
-    """``data`` holds the roles a method may see; ``scope`` says what may move."""
+    """``data`` holds the roles a method may see; ``scope`` says what may move; features of frozen
+    layers are stored up to ``stored_prefix`` GiB."""
 
     seed: int
     spec: Spec
@@ -52,6 +53,7 @@ class Job:
     scope: str = "all"
     augment: dict[str, Any] = field(default_factory=lambda: {"crop": 0, "flip": False})
     precision: str = "float32"
+    stored_prefix: float = 2.0
     meter: Meter | None = None
     history: list[dict[str, float]] = field(default_factory=list)
 

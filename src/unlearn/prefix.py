@@ -22,8 +22,6 @@ from unlearn.models import Classifier
 
 log = logging.getLogger("unlearn")
 
-LIMIT = 2 << 30  # bytes of features; above it they are computed anew
-
 
 class Prefix:
     """Use ``replay(batch)`` around every step of a training loop on ``model``."""
@@ -98,7 +96,7 @@ class Prefix:
                     same = torch.allclose(self.model(batch.x), logits, rtol=1e-4, atol=1e-5)
         finally:
             scopes.train(self.model)
-        if not same or size > LIMIT:
+        if not same or size > self.job.stored_prefix * 2**30:
             log.info(
                 "frozen prefix not stored: %s", f"{size / 1e9:.1f} GB" if same else "the model reads more than its end"
             )

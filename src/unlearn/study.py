@@ -146,7 +146,8 @@ class Study:
         return canonical(self.config["settings"]["analysis"])
 
     def _execution(self) -> dict[str, Any]:
-        return {"augment": self.dataset["augment"], "precision": self.config["precision"]}
+        chosen = {key: self.config[key] for key in ("precision", "stored_prefix")}
+        return {"augment": self.dataset["augment"], **chosen}
 
     def _method_values(self, arch: str, method: str) -> dict[str, Any]:
         declared = registry.declaration("methods", method).settings

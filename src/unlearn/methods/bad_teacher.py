@@ -26,7 +26,10 @@ from unlearn.models import Classifier
 from unlearn.training import fit
 
 SEES = ("retain", "forget")
-GRID = {"sgd": {"lr": (0.001, 0.003, 0.01, 0.03, 0.1)}, "adaptive": {"lr": (0.00003, 0.0001, 0.0003, 0.001, 0.003)}}
+GRID = {
+    "sgd": {"lr": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
+    "adaptive": {"lr": (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01)},
+}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from unlearn.models import Classifier, head
 from unlearn.training import Diverged
 
 SEES = ("retain",)
-GRID = {"alpha": (1e-08, 1e-07, 1e-06, 1e-05, 0.0001)}
+GRID = {"alpha": (1e-8, 3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5)}
 
 
 @dataclass(frozen=True)

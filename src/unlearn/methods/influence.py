@@ -38,7 +38,7 @@ from unlearn.models import Classifier
 from unlearn.training import Diverged
 
 SEES = ("retain", "forget")
-GRID = {"alpha": (0.03, 0.1, 0.3, 1.0, 3.0)}
+GRID = {"alpha": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)}
 
 log = logging.getLogger("unlearn")
 

@@ -26,7 +26,7 @@ from unlearn.models import Classifier
 from unlearn.training import Diverged
 
 SEES = ("retain", "forget")
-GRID = {"alpha": (1.0, 3.0, 10.0, 30.0, 100.0)}
+GRID = {"alpha": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)}
 
 log = logging.getLogger("unlearn")
 

@@ -28,7 +28,10 @@ from unlearn.training import fit
 
 SEES = ("retain",)
 FORGET_KINDS = ("class",)
-GRID = {"sgd": {"lr": (0.001, 0.003, 0.01, 0.03, 0.1)}, "adaptive": {"lr": (0.0001, 0.0003, 0.001, 0.003, 0.02)}}
+GRID = {
+    "sgd": {"lr": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
+    "adaptive": {"lr": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
+}
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ def pretrain(
         torch.device(device),
         augment=settings["augment"],
         precision=settings["precision"],
+        stored_prefix=settings["stored_prefix"],
     )
     net = job.fresh_model("init")
     with Meter(net, job.device) as job.meter:
@@ -71,6 +72,7 @@ def unlearned(
         scope=run.scope,
         augment=settings["augment"],
         precision=settings["precision"],
+        stored_prefix=settings["stored_prefix"],
     )
     net = checkpoint.load(original, device) if original else job.fresh_model("init")
     with Meter(net, job.device) as job.meter:
