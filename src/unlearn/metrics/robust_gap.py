@@ -4,16 +4,17 @@ Negative: a new vulnerability. On forget images positive means residual knowledg
 forgotten images are recognised more often than by a model that never saw them.
 """
 
-from unlearn.metrics import Evidence, Metric, MetricError, Row, Rows
+from unlearn.metrics import Evidence, Metric, MetricError, References, Row, Rows
 
 METRICS = {"robust_accuracy_gap": Metric("robust accuracy - retrain's", "match_retrain", -1, 1)}
 
 KEYS = ["role", "attack", "eps"]
 
 
-def compute_relative(run: Evidence, reference: Evidence) -> Rows:
+def compute_relative(run: Evidence, references: References) -> Rows:
     own, other = (
-        e.metrics[e.metrics["metric"] == "robust_accuracy"].set_index(KEYS)[["value", "n"]] for e in (run, reference)
+        e.metrics[e.metrics["metric"] == "robust_accuracy"].set_index(KEYS)[["value", "n"]]
+        for e in (run, references.retrain)
     )
     if set(own.index) != set(other.index):
         raise MetricError("the reference was attacked with other attacks, radii or roles")
