@@ -15,7 +15,7 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.svm import SVC
 
 from unlearn import registry, tables
-from unlearn.metrics import Evidence, MetricError, accuracy, average_gap, fairness_gap, mia_efficacy
+from unlearn.metrics import Evidence, MetricError, References, accuracy, average_gap, fairness_gap, mia_efficacy
 from unlearn.stages import measure
 
 ROLES = ("retain", "forget", "test")
@@ -48,10 +48,14 @@ def evidence(seed=0, counts=(30, 12, 18), classes=3, forgotten=None, skill=1.0):
     return Evidence(frame, logits, pd.concat(parts, ignore_index=True), activations, pd.DataFrame([spent]))
 
 
-def rows(name, run, reference=None):
-    """Key → value of a metric file."""
+def rows(name, run, retrain=None, original=None):
+    """Key → row of a metric file: of its relative part where ``retrain`` is given."""
     module = registry.load("metrics", name)
-    found = list(module.compute(run) if reference is None else module.compute_relative(run, reference))
+    found = list(
+        module.compute(run)
+        if retrain is None
+        else module.compute_relative(run, References(retrain, original or retrain))
+    )
     keyed = {tuple(x for x in (r.metric, r.role, r.attack, r.eps, r.label, r.layer) if x is not None): r for r in found}
     assert len(keyed) == len(found), "a key is given once"
     return keyed
@@ -355,7 +359,7 @@ RUN = {"arch": "net", "forget": "ten", "method": "cf", "scope": "all", "seed": 0
 
 @pytest.fixture
 def run_files(tmp_path):
-    """``run_files(name, **run)``: the arguments of ``measure`` for an imaginary run, with files."""
+    """``run_files(name, **run)``: the arguments of ``measure`` for an imaginary run, with files; without references."""
 
     def write(name, **identity):
         run, found = {**RUN, **identity}, evidence()
@@ -375,28 +379,54 @@ def run_files(tmp_path):
     return write
 
 
-def test_measure_writes_every_declared_metric(run_files):
-    reference = run_files("reference", method="retrain")
-    measure.measure(**reference, reference=None)
+@pytest.fixture
+def group(run_files):
+    """``group(**change)``: exact retraining, measured, and the original, as ``measure`` takes them."""
+
+    def make(**change):
+        where = "-".join(map(str, change.values()))
+        exact, original = (run_files(f"{name}{where}", method=name, **change) for name in ("retrain", "original"))
+        paths = {"retrain_predictions": exact["predictions"], "original_predictions": original["predictions"]}
+        measure.measure(**exact, **paths, retrain_metrics=None)
+        return {**paths, "retrain_metrics": exact["out"]}
+
+    return make
+
+
+def test_measure_writes_every_declared_metric(run_files, group):
     own = run_files("own")
-    measure.measure(**own, reference=reference["out"])
+    measure.measure(**own, **group())
     found = tables.read("metrics", own["out"]).to_pandas()
     assert set(found["metric"]) == set(DECLARED)
     assert set(found["method"]) == {"cf"}
 
 
+@pytest.mark.parametrize("file", ["retrain_predictions", "original_predictions", "retrain_metrics"])
 @pytest.mark.parametrize("change", [{"arch": "other"}, {"forget": "half"}, {"seed": 1}])
-def test_measure_refuses_the_reference_of_another_group(run_files, change):
-    reference = run_files("reference", method="retrain", **change)
-    measure.measure(**reference, reference=None)
+def test_measure_refuses_the_reference_of_another_group(run_files, group, change, file):
+    wrong = {**group(), file: group(**change)[file]}
     with pytest.raises(MetricError, match=f"is the reference of {next(iter(change))}"):
-        measure.measure(**run_files("own"), reference=reference["out"])
+        measure.measure(**run_files("own"), **wrong)
 
 
-def test_measure_names_the_metric_at_fault(run_files, monkeypatch):
+def test_measure_refuses_references_of_other_methods(run_files, group):
+    found = group()
+    swapped = {**found, "original_predictions": found["retrain_predictions"]}
+    with pytest.raises(MetricError, match=r"is the reference of method .*retrain.*, not original"):
+        measure.measure(**run_files("own"), **swapped)
+
+
+@pytest.mark.parametrize("change", [{}, {"method": "retrain", "scope": "last"}, {"method": "original"}])
+def test_only_exact_retraining_is_its_own_reference(run_files, group, change):
+    with pytest.raises(MetricError, match="needs the metrics of exact retraining"):
+        measure.measure(**run_files("own", **change), **{**group(), "retrain_metrics": None})
+
+
+def test_measure_names_the_metric_at_fault(run_files, group, monkeypatch):
+    found = group()
     monkeypatch.setattr(accuracy, "METRICS", {"ua": accuracy.METRICS["ua"]})
     with pytest.raises(MetricError, match=r"metric 'accuracy' yields ra, ta, which its METRICS do not declare"):
-        measure.measure(**run_files("own"), reference=None)
+        measure.measure(**run_files("own"), **found)
 
 
 # --- examples in docstrings -----------------------------------------------------------------------

@@ -86,7 +86,7 @@ def test_metric(name):
     if hasattr(module, "compute"):
         takes(module.compute, "run")
     if hasattr(module, "compute_relative"):
-        takes(module.compute_relative, "run", "reference")
+        takes(module.compute_relative, "run", "references")
 
 
 def test_no_metric_is_declared_twice():

@@ -150,16 +150,19 @@ def chosen_settings(wildcards):
     return {}
 
 
-def reference_metrics(wildcards):
-    """The metrics of exact retraining; none for exact retraining itself."""
-    if (wildcards.method, wildcards.scope) == ("retrain", "all"):
-        return {}
+def references(wildcards):
+    """What exact retraining and the original predict, and the metrics of exact retraining, but for itself."""
     group = {"arch": wildcards.arch, "forget": wildcards.forget, "seed": wildcards.seed}
-    return {
-        "reference": of_run(
-            Run(method="retrain", scope="all", **group), "metrics.parquet"
-        )
+    retrain, original = (
+        Run(method=method, scope="all", **group) for method in ("retrain", "original")
+    )
+    found = {
+        "retrain_predictions": of_run(retrain, "predictions.parquet"),
+        "original_predictions": of_run(original, "predictions.parquet"),
     }
+    if (wildcards.method, wildcards.scope) != ("retrain", "all"):
+        found["retrain_metrics"] = of_run(retrain, "metrics.parquet")
+    return found
 
 
 def collected(wildcards):

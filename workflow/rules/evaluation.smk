@@ -64,7 +64,7 @@ rule attack:
 
 rule measure:
     input:
-        unpack(reference_metrics),
+        unpack(references),
         predictions=f"{RUN}/predictions.parquet",
         adversarial=collect(
             f"{RUN}/adversarial-{{attack}}.parquet",

@@ -8,7 +8,7 @@ launch(
     code=snakemake.params.code,
     threads=snakemake.threads,
     kind="tables",
-    **{"reference": None, **snakemake.input},
+    **{"retrain_metrics": None, **snakemake.input},
     out=snakemake.output[0],
     run=snakemake.params.run,
     metrics=snakemake.params.metrics.split(),

@@ -1,12 +1,13 @@
 """Metrics. A file here has ``METRICS`` (name → Metric), and ``compute(run)`` or, for metrics that
-compare with exact retraining, ``compute_relative(run, reference)``; both yield Rows. No torch.
+compare with exact retraining or the original, ``compute_relative(run, references)``; both yield Rows.
+No torch.
 
 Accuracies are shares in [0, 1]. Where a whole class is forgotten, "test" means the test images of
 the other classes: the forgotten class has its own metric, UA.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -45,14 +46,16 @@ class Row(NamedTuple):
 @dataclass(frozen=True)
 class Evidence:
     """A run's tables: ``predictions`` (id, role, label) beside ``logits`` [N, C], ``adversarial``,
-    ``activations``, ``cost``, and ``metrics`` once the absolute ones are computed."""
+    ``activations``, ``cost``, and ``metrics`` once the absolute ones are computed. ``grids``: attack →
+    its radii, ascending. A reference need not have more than predictions."""
 
     predictions: pd.DataFrame
     logits: np.ndarray
-    adversarial: pd.DataFrame
-    activations: pd.DataFrame
-    cost: pd.DataFrame
+    adversarial: pd.DataFrame | None = None
+    activations: pd.DataFrame | None = None
+    cost: pd.DataFrame | None = None
     metrics: pd.DataFrame | None = None
+    grids: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @cached_property
     def forgotten_classes(self) -> frozenset[int]:
@@ -80,6 +83,15 @@ class Evidence:
         if len(found) != 1:
             raise MetricError(f"needs one value of {metric!r}, found {len(found)}; is it in the config's metrics?")
         return float(found.iloc[0])
+
+
+@dataclass(frozen=True)
+class References:
+    """What a run is compared with: exact retraining, with its metrics, and the model that forgot
+    nothing; both of the run's architecture, forget set and seed."""
+
+    retrain: Evidence
+    original: Evidence
 
 
 Rows = Iterator[Row]

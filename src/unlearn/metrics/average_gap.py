@@ -4,13 +4,13 @@ Fan et al. 2024 (SalUn, Table 1), here between runs of the same seed; in [0, 1] 
 percentage points.
 """
 
-from unlearn.metrics import Evidence, Metric, Row, Rows
+from unlearn.metrics import Evidence, Metric, References, Row, Rows
 
 METRICS = {"average_gap": Metric("average gap", "min", 0, 1)}
 
 PARTS = ("ua", "ra", "ta", "mia_efficacy")
 
 
-def compute_relative(run: Evidence, reference: Evidence) -> Rows:
-    gaps = [abs(run.value(part) - reference.value(part)) for part in PARTS]
+def compute_relative(run: Evidence, references: References) -> Rows:
+    gaps = [abs(run.value(part) - references.retrain.value(part)) for part in PARTS]
     yield Row("average_gap", sum(gaps) / len(gaps), len(gaps))

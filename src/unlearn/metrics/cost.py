@@ -1,6 +1,6 @@
 """Cost of making the model: time (the field's RTE), peak memory, parameters that may move."""
 
-from unlearn.metrics import Evidence, Metric, Row, Rows
+from unlearn.metrics import Evidence, Metric, References, Row, Rows
 
 METRICS = {
     "seconds": Metric("time", "min", 0, unit="s"),
@@ -17,8 +17,8 @@ def compute(run: Evidence) -> Rows:
         yield Row(name, float(run.cost[name].iloc[0]), 1)
 
 
-def compute_relative(run: Evidence, reference: Evidence) -> Rows:
+def compute_relative(run: Evidence, references: References) -> Rows:
     """CPU seconds where the device is a CPU (other jobs share it), else wall seconds."""
     clock = "cpu_seconds" if run.cost["device"].iloc[0] == "cpu" else "seconds"
-    yield Row("relative_seconds", run.value(clock) / reference.value(clock), 1)
-    yield Row("relative_memory", run.value("peak_memory") / reference.value("peak_memory"), 1)
+    for name, part in (("relative_seconds", clock), ("relative_memory", "peak_memory")):
+        yield Row(name, run.value(part) / references.retrain.value(part), 1)

@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from unlearn import registry, tables
-from unlearn.metrics import Evidence, MetricError, Row
+from unlearn.metrics import Evidence, MetricError, References, Row
 from unlearn.provenance import record
 from unlearn.tables import Run
 
@@ -19,27 +20,38 @@ def measure(
     adversarial: Sequence[str],
     activations: str,
     cost: str,
-    reference: str | None,
+    retrain_predictions: str,
+    original_predictions: str,
+    retrain_metrics: str | None,
     out: str,
     metrics: Sequence[str],
 ) -> None:
-    """``metrics``: names of metric files; ``reference``: the metrics table of exact retraining for
-    the same architecture, forget set and seed, None if this run is that reference.
+    """``metrics``: names of metric files; ``retrain_*`` and ``original_*``: tables of exact retraining
+    and of the original for the same architecture, forget set and seed. ``retrain_metrics`` is None
+    where this run is exact retraining.
 
-    Raises MetricError naming the metric that is not defined here.
+    Raises MetricError naming the metric that is not defined here, or a reference that is missing or
+    another run's.
     """
+    exact = (run["method"], run["scope"]) == ("retrain", "all")
+    if retrain_metrics is None and not exact:
+        raise MetricError(f"{run['method']}-{run['scope']} needs the metrics of exact retraining")
     evidence = load(predictions, adversarial, activations, cost)
     modules = {name: registry.load("metrics", name) for name in metrics}
     absolute = [
         row for name, m in modules.items() if hasattr(m, "compute") for row in _compute(name, m.compute, evidence)
     ]
     evidence = dataclasses.replace(evidence, metrics=frame(absolute))
-    known = evidence if reference is None else dataclasses.replace(evidence, metrics=_stored(reference, run))
+    known = evidence.metrics if exact else _reference("metrics", retrain_metrics, run, "retrain").to_pandas()
+    references = References(
+        Evidence(*_predicted(_reference("predictions", retrain_predictions, run, "retrain")), metrics=known),
+        Evidence(*_predicted(_reference("predictions", original_predictions, run, "original"))),
+    )
     relative = [
         row
         for name, m in modules.items()
         if hasattr(m, "compute_relative")
-        for row in _compute(name, m.compute_relative, evidence, known)
+        for row in _compute(name, m.compute_relative, evidence, references)
     ]
     columns = frame(absolute + relative)
     tables.write("metrics", out, columns, record({"metrics": list(metrics)}, run=run), Run(**run))
@@ -47,10 +59,8 @@ def measure(
 
 def load(predictions: str, adversarial: Sequence[str], activations: str, cost: str) -> Evidence:
     """A run's Evidence from its files."""
-    predicted = tables.read("predictions", predictions)
     return Evidence(
-        predicted.select(["id", "role", "label"]).to_pandas(),
-        tables.matrix(predicted["logits"]),
+        *_predicted(tables.read("predictions", predictions)),
         pa.concat_tables([tables.read("adversarial", path) for path in adversarial]).to_pandas(),
         tables.read("activations", activations).to_pandas(),
         tables.read("cost", cost).to_pandas(),
@@ -73,7 +83,12 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     )
 
 
-def _compute(name: str, function: Any, *arguments: Evidence) -> list[Row]:
+def _predicted(table: pa.Table) -> tuple[pd.DataFrame, np.ndarray]:
+    """The frame (id, role, label) and the logits [N, C] of a predictions table."""
+    return table.select(["id", "role", "label"]).to_pandas(), tables.matrix(table["logits"])
+
+
+def _compute(name: str, function: Any, *arguments: Evidence | References) -> list[Row]:
     declared = registry.load("metrics", name).METRICS
     try:
         found = list(function(*arguments))
@@ -84,10 +99,10 @@ def _compute(name: str, function: Any, *arguments: Evidence) -> list[Row]:
     return found
 
 
-def _stored(path: str, run: dict[str, Any]) -> pd.DataFrame:
-    """The reference's metrics. Raises MetricError unless they belong to this run's group."""
-    table = tables.read("metrics", path).to_pandas()
-    for key in ("arch", "forget", "seed"):
-        if set(table[key]) != {run[key]}:
-            raise MetricError(f"{path}: is the reference of {key} {set(table[key])}, not {run[key]}")
+def _reference(kind: str, path: str, run: dict[str, Any], method: str) -> pa.Table:
+    """A table of ``method`` on all layers. Raises MetricError unless it belongs to this run's group."""
+    table = tables.read(kind, path)
+    for key, wanted in (*((key, run[key]) for key in ("arch", "forget", "seed")), ("method", method), ("scope", "all")):
+        if (found := set(table[key].unique().to_pylist())) != {wanted}:
+            raise MetricError(f"{path}: is the reference of {key} {found}, not {wanted}")
     return table
