@@ -7,17 +7,21 @@ from torch import nn
 
 from unlearn import registry
 from unlearn.images import ImageSet, to_float
-from unlearn.models import create
-from unlearn.robustness import AttackError, Target, curve
+from unlearn.robustness import SharedNoise, Target, search
 
 GRID = (0.01, 0.03, 0.06, 0.1)
-FINE = (0.002, 0.005, 0.01, 0.02)  # around the margins of ``linear``
+FINE = {"linf": (0.002, 0.005, 0.01, 0.02), "l2": (0.02, 0.05, 0.1, 0.2)}  # around the margins of ``linear``
+LADDER = {"linf": (0.02, 0.06, 0.12, 0.25), "l2": (0.1, 0.3, 0.6, 1.2)}  # and of a small network
 ATTACKS = registry.names("attacks")
+CHEAP = {"autoattack": {"steps": 8, "queries": 20}, "square": {"queries": 40}}
+# Square and noise need not find the boundary; FAB and targeted attacks need more classes than ``linear`` has.
+BLIND = ("square", "noise")
 every_attack = pytest.mark.parametrize("name", ATTACKS)
+KINDS = ("single", "iterative", "ensemble", "black box", "noise")
 
 
 class Linear(nn.Module):
-    """Two classes, apart by w·x + b: the smallest L-infinity step across is |w·x + b| / ||w||₁."""
+    """Two classes, apart by w·x + b: the smallest step across is |w·x + b| over the dual norm of w."""
 
     def __init__(self, weight, bias):
         super().__init__()
@@ -42,50 +46,100 @@ def grey():
     return ImageSet(torch.arange(60), pixels, torch.arange(60) % 2)
 
 
+class Small(nn.Sequential):
+    """A convolution, a batch norm and a head for four classes."""
+
+    def __init__(self, classes=4, channels=1):
+        super().__init__(nn.Conv2d(channels, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(216, classes))
+
+
+@pytest.fixture
+def net(make_images):
+    """A small network that has learned 24 images by heart, and so can be fooled on them."""
+    torch.manual_seed(0)
+    return trained(Small(), make_images())
+
+
+def trained(model, images, steps=40):
+    model.train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(to_float(images.pixels)), images.labels).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    assert (model.eval()(to_float(images.pixels)).argmax(1) == images.labels).float().mean() > 0.8
+    return model
+
+
+def aim(name):
+    return getattr(plugin(name), "AIM", "fool")
+
+
+def seen(name, images):
+    """Labels as the attack needs them: right for one that fools, wrong for one that recovers."""
+    return images if aim(name) == "fool" else ImageSet(images.ids, images.pixels, (images.labels + 1) % 4)
+
+
+def plugin(name):
+    return registry.load("attacks", name)
+
+
 def builder(name, **own):
-    plugin, settings = registry.load("attacks", name), registry.settings("attacks", name, own)
-    return lambda model, eps: plugin.build(model, eps, settings)
+    settings = registry.settings("attacks", name, {**CHEAP.get(name, {}), **own})
+    return lambda model, eps: plugin(name).build(model, eps, settings)
 
 
 def attacked(model, images, name="fgsm", grid=GRID, seed=0, **more):
-    return list(curve(model, images, grid, builder(name), seed, **more))
+    return search(model, images, grid, builder(name), seed, plugin(name).NORM, aim(name), **more)
 
 
 @every_attack
+def test_declares_what_gates_need(name):
+    constants = registry.declaration("attacks", name).constants
+    assert constants["NORM"] in FINE
+    assert constants["KIND"] in KINDS
+    assert constants.get("AIM", "fool") in ("fool", "recover")
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in BLIND])
 def test_finds_the_exact_boundary_of_a_linear_model(linear, grey, name):
+    norm = plugin(name).NORM
     with torch.no_grad():
         score = linear(to_float(grey.pixels))[:, 1]
-        smallest = (score.abs() / linear.w.abs().sum()).double()
+        dual = linear.w.abs().sum() if norm == "linf" else linear.w.norm()
+        smallest = (score.abs() / dual).double()
     right = (score > 0).long() == grey.labels
-    assert 10 < right.sum() < 50
-    fooled_before = ~right
-    for outcome in attacked(linear, grey, name, FINE):
-        clear = (smallest - outcome.eps).abs() > 1e-5
-        fooled = outcome.predicted != grey.labels
-        assert torch.equal(fooled[clear], (~right | (smallest < outcome.eps))[clear])
-        assert (outcome.distance[~right] == 0).all()
-        assert (outcome.distance[~fooled] == outcome.eps).all()
-        new = fooled & ~fooled_before
-        assert new.any()
-        assert (outcome.distance[new] <= outcome.eps * (1 + 1e-3)).all()
-        assert (outcome.distance[new & clear] >= smallest[new & clear] - 1e-6).all()
-        fooled_before = fooled
+    done = ~right if aim(name) == "fool" else right
+    assert 10 < done.sum() < 50
+    found = attacked(linear, grey, name, FINE[norm])
+    grid = torch.tensor(FINE[norm], dtype=torch.float64)
+    clear = ((smallest[:, None] - grid).abs() > 0.02 * grid).all(1) & ~done
+    place = torch.searchsorted(grid, smallest)
+    expected = torch.cat([grid, torch.tensor([torch.nan])])[place]
+    torch.testing.assert_close(found.eps[clear], expected[clear], equal_nan=True)
+    assert expected[clear].unique().numel() > 2
+    assert (found.eps[done] == 0).all()
+    assert (found.distance[done] == 0).all()
+    hit = found.eps > 0
+    assert (found.distance[hit] <= found.eps[hit] * (1 + 1e-3)).all()
+    assert (found.distance[hit & clear] >= smallest[hit & clear] - 1e-6).all()
+    assert torch.equal(found.distance.isnan(), found.eps.isnan())
+    assert [name is not None for name in found.by] == hit.tolist()
+    assert torch.equal((found.predicted == grey.labels) == (aim(name) == "fool"), found.eps.isnan())
 
 
 @every_attack
-def test_curve_cannot_rise(net, make_images, name):
-    images, fooled = make_images(24), None
-    net.train()
-    net(to_float(images.pixels))
-    for outcome in attacked(net, images, name, (0.01, 0.1, 0.3, 1.0)):
-        now = outcome.predicted != images.labels
-        assert fooled is None or (now | ~fooled).all(), "once fooled, fooled within every larger ball"
-        fooled = now
-    assert outcome.distance[fooled].max() <= 1
+def test_perturbations_are_within_bounds(net, make_images, name):
+    found = attacked(net, seen(name, make_images()), name, (0.02, 0.3, 1.0))
+    assert found.checks.norm <= 1 + 1e-3
+    assert found.checks.range == 0
+    assert found.checks.finite
+    assert found.checks.norm > 0.5, "and use their room"
 
 
 def test_only_survivors_are_attacked(linear, grey):
-    sizes = []
+    sizes, grid = [], FINE["linf"]
 
     def build(model, eps):
         def attack(x, y):
@@ -93,35 +147,35 @@ def test_only_survivors_are_attacked(linear, grey):
             assert torch.equal(model(x).argmax(1), y), "these are still right"
             return x - eps * torch.where(y[:, None, None, None] == 1, 1, -1) * linear.w.sign().view(1, 1, 8, 8)
 
-        return attack
+        return {"first": lambda x, y: x, "second": attack}
 
-    counts = [int((o.predicted == grey.labels).sum()) for o in curve(linear, grey, FINE, build, 0)]
-    assert sizes[1:] == counts[:-1]
-    assert sizes == sorted(sizes, reverse=True)
+    found = search(linear, grey, grid, build, 0)
+    survivors = [int((found.eps.isnan() | (found.eps > e)).sum()) for e in (0, *grid[:-1])]
+    assert sizes == survivors
+    assert set(found.by) == {None, "second"}
 
 
 CHEATS = {
-    "too far": lambda x, eps: x + 1.01 * eps * torch.where(x < 0.5, 1, -1),
-    "one image too far": lambda x, eps: torch.cat([x[:-1], (x[-1:] + 2 * eps * torch.where(x[-1:] < 0.5, 1, -1))]),
-    "below black": lambda x, eps: x - eps / 2,
-    "no number": lambda x, eps: torch.where(torch.arange(x.numel()).view_as(x) == 5, torch.nan, x),
+    "too far": (lambda x, eps: x + 1.01 * eps * torch.where(x < 0.5, 1, -1), "norm", 1.01),
+    "one image too far": (lambda x, eps: torch.cat([x[:-1], (x[-1:] + 2 * eps)]), "norm", 2.0),
+    "below black": (lambda x, eps: x - eps / 2, "range", 0.025),
+    "no number": (lambda x, eps: torch.where(torch.arange(x.numel()).view_as(x) == 5, torch.nan, x), "finite", False),
 }
 
 
-@pytest.mark.parametrize("cheat", CHEATS.values(), ids=CHEATS)
-def test_a_cheating_attack_is_stopped(net, cheat):
+@pytest.mark.parametrize(("cheat", "check", "value"), CHEATS.values(), ids=CHEATS)
+def test_a_cheat_is_noted_and_fools_no_one(net, cheat, check, value):
     pixels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
     dark = ImageSet(torch.arange(4), pixels, net.eval()(to_float(pixels)).argmax(1))
-    with pytest.raises(AttackError, match=r"outside \[0, 1\] or further than 0.05"):
-        list(curve(net, dark, [0.05], lambda model, eps: lambda x, y: cheat(x, eps), 0))
 
+    class Touchy(nn.Module):
+        def forward(self, x):
+            right = nn.functional.one_hot(dark.labels[: len(x)], 4).float()
+            return torch.where((x == 0).flatten(1).all(1)[:, None], right, -right)
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_an_honest_attack_passes(net, make_images, share):
-    def build(model, eps):
-        return lambda x, y: (x + share * eps).clamp(0, 1)
-
-    assert len(list(curve(net, make_images(), GRID, build, 0))) == len(GRID)
+    found = search(Touchy(), dark, [0.05], lambda model, eps: {"cheat": lambda x, y: cheat(x, eps)}, 0)
+    assert getattr(found.checks, check) == pytest.approx(value, rel=1e-3)
+    assert found.eps[-1 if check != "finite" else 0].isnan()
 
 
 @every_attack
@@ -132,21 +186,54 @@ def test_global_random_stream_is_left_alone_and_not_used(net, make_images, name)
         before = torch.get_rng_state()
         found.append(attacked(net, make_images(), name))
         assert torch.equal(torch.get_rng_state(), before)
-    for one, other in zip(*found, strict=True):
-        assert torch.equal(one.predicted, other.predicted)
-        assert torch.equal(one.distance, other.distance)
+    assert_same(*found)
+
+
+def assert_same(one, other, order=None):
+    order = torch.arange(len(one.eps)) if order is None else order
+    torch.testing.assert_close(one.eps[order], other.eps, equal_nan=True, rtol=0, atol=0)
+    assert torch.equal(one.predicted[order], other.predicted)
+    torch.testing.assert_close(one.distance[order], other.distance, equal_nan=True, rtol=1e-4, atol=1e-6)
+    assert [one.by[i] for i in order.tolist()] == other.by
 
 
 def test_noise_comes_from_the_seed(net, make_images):
     starts = []
 
     def build(model, eps):
-        return lambda x, y: starts.append(torch.rand(3)) or x
+        return {"none": lambda x, y: starts.append(torch.rand(3)) or x}
 
+    images = make_images()
+    images = ImageSet(images.ids, images.pixels, net.eval()(to_float(images.pixels)).argmax(1))
     for seed in (0, 0, 1):
-        list(curve(net, make_images(), [0.1], build, seed))
+        search(net, images, [0.1], build, seed)
     assert torch.equal(starts[0], starts[1])
     assert not torch.equal(starts[0], starts[2])
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda n: torch.rand(n, 1, 4, 4),
+        lambda n: torch.rand([n, 1, 4, 4]),
+        lambda n: torch.randn(torch.Size([n, 1, 4, 4])),
+        lambda n: torch.rand_like(torch.empty(n, 1, 4, 4)),
+        lambda n: torch.empty(n, 1, 4, 4).uniform_(-3, 3),
+        lambda n: torch.zeros_like(torch.empty(n, 1, 4, 4)).normal_(),
+    ],
+)
+def test_images_share_their_noise(draw):
+    with SharedNoise(0):
+        noise = draw(5)
+    assert (noise == noise[:1]).all()
+    assert noise[0].unique().numel() == 16
+    with SharedNoise(0):
+        assert torch.equal(draw(2), noise[:2])
+
+
+def test_what_is_no_batch_is_not_shared():
+    with SharedNoise(0):
+        assert torch.rand(3, 1, 1).unique().numel() == 3
 
 
 @every_attack
@@ -159,8 +246,11 @@ def test_weights_statistics_and_gradients_are_left_alone(net, make_images, name)
 
 @every_attack
 def test_mode_and_trainability_are_given_back(net, make_images, name):
-    attacked(net.train(), make_images(), name)
-    assert net.training
+    net.train()
+    next(module for module in net.modules() if not list(module.children())).eval()
+    modes = [module.training for module in net.modules()]
+    attacked(net, make_images(), name)
+    assert [module.training for module in net.modules()] == modes
     assert all(p.requires_grad for p in net.parameters())
 
 
@@ -170,33 +260,70 @@ def test_images_are_left_alone(net, make_images):
     assert torch.equal(images.pixels, make_images().pixels)
 
 
-def learned(spec, images):
-    """Running statistics of real batches, so that images are classified in several ways."""
-    model = create(spec, 0).train()
-    for part in images.pixels.split(8):
-        model(to_float(part))
-    return model.eval()
-
-
-def test_order_and_batches_mean_nothing_without_noise(spec, make_images):
-    """FGSM; a random start depends on an image's place in its batch."""
-    images, order = make_images(24), torch.randperm(24, generator=torch.Generator().manual_seed(0))
-    model = learned(spec, images)
-    images = ImageSet(images.ids, images.pixels, model(to_float(images.pixels)).argmax(1))
-    plain = attacked(model, images)
-    for mixed in (attacked(model, images.select(order)), attacked(model, images.select(order), batch_size=5)):
-        for one, other in zip(plain, mixed, strict=True):
-            assert torch.equal(one.predicted[order], other.predicted)
-            torch.testing.assert_close(one.distance[order], other.distance)
+@every_attack
+def test_order_and_batches_mean_nothing(net, make_images, name):
+    images, order = seen(name, make_images()), torch.randperm(24, generator=torch.Generator().manual_seed(0))
+    grid = LADDER[plugin(name).NORM]
+    plain = attacked(net, images, name, grid)
+    assert (plain.eps > 0).sum() > 5
+    assert_same(plain, attacked(net, images.select(order), name, grid), order)
+    assert_same(plain, attacked(net, images, name, grid, batch_size=5))
 
 
 def test_no_images_is_no_error(net, make_images):
-    assert [len(o.predicted) for o in attacked(net, make_images(0))] == [0] * len(GRID)
+    assert len(attacked(net, make_images(0)).eps) == 0
+
+
+@every_attack
+def test_channels_last_changes_nothing(make_images, name):
+    images = make_images(12)
+    images = ImageSet(images.ids, images.pixels.expand(-1, 3, -1, -1).contiguous(), images.labels)
+    torch.manual_seed(0)
+    model = trained(Small(channels=3), images)
+    plain = attacked(model, seen(name, images), name)
+    assert len(plain.eps) == 12
+    swapped = ImageSet(images.ids, images.pixels.to(memory_format=torch.channels_last), images.labels)
+    found = attacked(model.to(memory_format=torch.channels_last), seen(name, swapped), name)
+    torch.testing.assert_close(plain.eps, found.eps, equal_nan=True)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 5])
+@every_attack
+def test_any_number_of_classes(make_images, name, classes):
+    images = make_images(12)
+    images = ImageSet(images.ids, images.pixels, images.labels % classes)
+    torch.manual_seed(0)
+    model = trained(Small(classes), images)
+    shifted = ImageSet(images.ids, images.pixels, (images.labels + (aim(name) != "fool")) % classes)
+    found = attacked(model, shifted, name, [4 * eps for eps in LADDER[plugin(name).NORM]])
+    assert (found.eps > 0).any()
+
+
+class Scaled(nn.Module):
+    def __init__(self, model, factor):
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, x):
+        return self.model(x) * self.factor
+
+
+def test_large_logits_hide_from_cross_entropy_but_not_from_the_cascade(net, make_images):
+    """The same decisions, so the same robustness."""
+    images, grid = make_images(), (0.02, 0.05, 0.1, 0.2, 0.4)
+    masked = Scaled(net, 1e4)
+    honest, scaled = (attacked(model, images, "cascade", grid) for model in (net, masked))
+    assert (honest.eps > 0).double().mean() > 0.8
+    same = (honest.eps == scaled.eps) | (honest.eps.isnan() & scaled.eps.isnan())
+    assert same.double().mean() > 0.9
+    fooled = [(attacked(model, images, "pgd", grid).eps > 0).double().mean() for model in (net, masked)]
+    assert fooled[1] < 0.6 * fooled[0], "why cross-entropy attacks need a gate"
+    assert {"apgd_t", "apgd_dlr"} & set(scaled.by)
 
 
 def test_pgd_can_cross_its_ball():
     """The library's default step of 2/255 could not."""
-    attack = builder("pgd", steps=10, relative_step=2.5)(nn.Linear(1, 2), 0.3)
+    attack = builder("pgd", steps=10, relative_step=2.5)(nn.Linear(1, 2), 0.3)["pgd"]
     assert attack.alpha == pytest.approx(0.075)
     assert attack.steps * attack.alpha >= 2 * attack.eps
     assert attack.random_start

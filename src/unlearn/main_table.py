@@ -6,7 +6,7 @@ import pandas as pd
 
 from unlearn.figures import cells, name
 
-# Metric, heading, factor, decimals. Robust accuracy is at the headline radius, for each attack.
+# Metric, heading, factor, decimals. Robustness is under the study's last attack, at its headline radius.
 COLUMNS = (
     ("ua", "UA", 100, 2),
     ("ra", "RA", 100, 2),
@@ -19,27 +19,30 @@ COLUMNS = (
     ("worst_class_accuracy", "Worst class", 100, 2),
     ("robust_accuracy", "RobA", 100, 2),
     ("robust_accuracy_gap", "RobA gap", 100, 2),
+    ("aurc_gap", "AURC gap", 100, 2),
     ("relative_seconds", "Time", 1, 3),
     ("relative_memory", "Memory", 1, 3),
     ("trainable_parameters", "Moved (k)", 1e-3, 1),
 )
+DOUBT = "†"
 INDEX = ["arch", "forget", "method", "scope"]
 
 
 def main_table(comparisons: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
-    """Long rows (cell, heading, mean, low, high, n) in the order they are printed, scaled."""
+    """Long rows (cell, heading, mean, low, high, n, failed gates) in the order they are printed, scaled."""
+    attack = settings["attacks"][-1]
     frame = comparisons[comparisons["role"].isna() | (comparisons["role"] == "test")]
-    frame = frame[frame["eps"].isna() | (frame["eps"] == settings["headline_eps"])]
+    frame = frame[frame["attack"].isna() | (frame["attack"] == attack)]
+    frame = frame[frame["eps"].isna() | (frame["eps"] == settings["headline_eps"][attack])]
     parts = []
     for metric, heading, factor, _ in COLUMNS:
         found = frame[frame["metric"] == metric]
-        headings = found["attack"].map(lambda a, h=heading: h if pd.isna(a) else f"{h} {a.upper()}")
         scaled = {column: found[column] * factor for column in ("mean", "low", "high")}
-        parts.append(found[[*INDEX, "n"]].assign(heading=headings, **scaled))
+        parts.append(found[[*INDEX, "n", "failed"]].assign(heading=heading, **scaled))
     frame = pd.concat(parts, ignore_index=True)
     order = {heading: i for i, heading in enumerate(dict.fromkeys(frame["heading"]))}
     frame = frame.sort_values("heading", key=lambda h: h.map(order), kind="stable")
-    return cells(frame[[*INDEX, "heading", "mean", "low", "high", "n"]], settings)
+    return cells(frame[[*INDEX, "heading", "mean", "low", "high", "n", "failed"]], settings)
 
 
 def to_markdown(frame: pd.DataFrame, settings: dict[str, Any]) -> str:
@@ -50,7 +53,7 @@ def to_markdown(frame: pd.DataFrame, settings: dict[str, Any]) -> str:
 
 def to_latex(frame: pd.DataFrame, settings: dict[str, Any]) -> str:
     head, rows = _wide(frame, settings, "{:.{}f} $\\pm$ {:.{}f}")
-    escape = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&"})
+    escape = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", DOUBT: r"$^\dagger$"})
     body = " \\\\\n".join(" & ".join(cell.translate(escape) for cell in row) for row in [head, *rows])
     head_end = body.index("\n")
     return (
@@ -67,11 +70,10 @@ def _wide(frame: pd.DataFrame, settings: dict[str, Any], template: str) -> tuple
         found = cell.set_index("heading")
         texts = []
         for heading in headings:
-            places = decimals[heading if heading in decimals else heading.rpartition(" ")[0]]
-            row = found.loc[heading]
+            row, places = found.loc[heading], decimals[heading]
             half = (row["high"] - row["low"]) / 2
             text = f"{row['mean']:.{places}f}" if pd.isna(half) else template.format(row["mean"], places, half, places)
-            texts.append(text)
+            texts.append(text + DOUBT * bool(row["failed"]))
         label = settings["labels"][arch] + (f" / {forget}" if len(settings["forgets"]) > 1 else "")
         rows.append([label, name(method), scope, *texts])
     return ["Model", "Method", "Scope", *headings], rows
@@ -80,9 +82,12 @@ def _wide(frame: pd.DataFrame, settings: dict[str, Any], template: str) -> tuple
 def _caption(frame: pd.DataFrame, settings: dict[str, Any]) -> str:
     counts = sorted(set(frame["n"]))
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    attack = settings["attacks"][-1]
+    doubt = sorted({gate for names in frame["failed"] for gate in names.split(", ") if gate})
     return (
-        f"UA to Avg. gap, Disparity, Worst class and RobA in %; "
-        f"RobA on test images at eps = {settings['headline_eps']:g}; "
-        f"RobA gap, Time and Memory are relative to exact retraining; mean over {seeds} seed(s)"
+        f"UA to Avg. gap, Disparity, Worst class, RobA and AURC in %; "
+        f"RobA and AURC on test images under {attack.upper()}, RobA at eps = {settings['headline_eps'][attack]:g}; "
+        f"gaps, Time and Memory are relative to exact retraining; mean over {seeds} seed(s)"
         + (", ± half the confidence interval." if counts[0] > 1 else ".")
+        + (f" {DOUBT} failed a gate: {', '.join(doubt)}." if doubt else "")
     )

@@ -123,7 +123,7 @@ def search(
     never succeeds and shows in the checks.
     """
     with _as_target(model) as target:
-        clean = to_float(images.pixels)
+        clean = to_float(images.pixels).clone(memory_format=torch.contiguous_format)  # attacks call view
         predicted = _predict(target, clean, batch_size)
         eps = torch.full((len(images),), torch.nan, dtype=torch.float64, device=clean.device)
         distance, by, checks = eps.clone(), [None] * len(images), Checks()

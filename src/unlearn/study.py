@@ -124,6 +124,13 @@ class Study:
         )
         return canonical({"attack": values, "samples": self.config["settings"]["samples"]})
 
+    def gate_settings(self) -> dict[str, Any]:
+        """Attack → what the gates need to know of it."""
+        constants = {a: registry.declaration("attacks", a).constants for a in self.config["attacks"]}
+        return canonical(
+            {a: {"norm": c["NORM"], "kind": c["KIND"], "aim": c.get("AIM", "fool")} for a, c in constants.items()}
+        )
+
     @cached_property
     def norms(self) -> dict[str, str]:
         """Attack → the norm of its perturbations."""
@@ -152,7 +159,7 @@ class Study:
                 "forgets": c["forgets"],
                 "methods": self.methods,
                 "scopes": self.scopes,
-                "attacks": c["attacks"],
+                "attacks": [a for a in c["attacks"] if self.gate_settings()[a]["aim"] == "fool"],
                 "norms": self.norms,
                 "labels": {a: self.arch(a)["label"] for a in c["archs"]},
             }
@@ -228,6 +235,8 @@ class Study:
             self.attack_settings(attack)
             if self.norms[attack] not in data["eps"]:
                 raise ConfigError(f"{where}.eps: has no {self.norms[attack]}, the norm of attack {attack!r}")
+        if not self.report_settings()["attacks"]:
+            raise ConfigError(f"attacks: none of {', '.join(c['attacks'])} aims to fool the model")
         for forget in c["forgets"]:
             self._check_forget(forget)
         for figure in c["figures"]:

@@ -48,17 +48,21 @@ def fingerprints():
     """Rule, or rule/plug-in -> fingerprint of all the code it runs. A misspelt name stops here."""
     config, sources = STUDY.config, Sources(ROOT / "src", ROOT / "workflow/scripts")
     metrics = [f"unlearn.metrics.{name}" for name in config["metrics"]]
+    calibrators = ["unlearn.attacks.pgd", "unlearn.attacks.pgd_l2"]
+    calibrators = calibrators if STUDY.calibration else []
     plain = {
         "dataset": [
             "unlearn.stages.dataset",
             f"unlearn.data.{STUDY.dataset['source']['name']}",
         ],
         "split": ["unlearn.stages.split"],
+        "grid": ["unlearn.stages.grid", *calibrators],
         "pretrain": ["unlearn.stages.train"],
         "predict": ["unlearn.stages.predict"],
         "probe": ["unlearn.stages.probe"],
         "measure": ["unlearn.stages.measure", *metrics],
         "collect": ["unlearn.stages.collect"],
+        "gate": ["unlearn.stages.gate"],
         "analyse": ["unlearn.stages.analyse"],
         "table": ["unlearn.stages.report"],
     }
@@ -173,6 +177,19 @@ def collected(wildcards):
         f"<results>/tuning/{run.arch}/{run.forget}/{run.method}.parquet"
         for run in STUDY.tunings
     ]
+
+
+def calibration(_):
+    """The original models, and the data set, on which radii are calibrated; none where all are given."""
+    if not STUDY.calibration:
+        return {}
+    return {
+        "dataset": "<results>/dataset.parquet",
+        "originals": [
+            f"<results>/pretrained/{arch}/seed{seed}/model.safetensors"
+            for arch, seed in STUDY.calibration
+        ],
+    }
 
 
 def forget_list(wildcards):

@@ -14,6 +14,24 @@ rule dataset:
         "../scripts/dataset.py"
 
 
+rule grid:
+    input:
+        unpack(calibration),
+    output:
+        "<results>/grid.parquet",
+    log:
+        "<logs>/grid.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=settings("grid"),
+        code=code("grid"),
+    message:
+        "Radii of attacks"
+    script:
+        "../scripts/grid.py"
+
+
 rule split:
     input:
         unpack(forget_list),

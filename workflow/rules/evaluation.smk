@@ -44,6 +44,7 @@ rule attack:
         model=f"{RUN}/model.safetensors",
         dataset="<results>/dataset.parquet",
         split="<results>/splits/{forget}.parquet",
+        grid="<results>/grid.parquet",
     output:
         f"{RUN}/adversarial-{{attack}}.parquet",
     log:

@@ -17,6 +17,24 @@ rule collect:
         "../scripts/collect.py"
 
 
+rule gate:
+    input:
+        "<results>/metrics.parquet",
+    output:
+        "<results>/gates.parquet",
+    log:
+        "<logs>/gate.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=settings("gate"),
+        code=code("gate"),
+    message:
+        "Gates"
+    script:
+        "../scripts/gate.py"
+
+
 rule analyse:
     input:
         "<results>/metrics.parquet",
@@ -41,6 +59,7 @@ rule figure:
         metrics="<results>/metrics.parquet",
         comparisons="<results>/comparisons.parquet",
         correlations="<results>/correlations.parquet",
+        grid="<results>/grid.parquet",
     output:
         pdf="<results>/figures/{figure}.pdf",
         png=report(
@@ -65,7 +84,8 @@ rule figure:
 
 rule table:
     input:
-        "<results>/comparisons.parquet",
+        comparisons="<results>/comparisons.parquet",
+        grid="<results>/grid.parquet",
     output:
         csv=report(
             "<results>/tables/main.csv",

@@ -15,7 +15,7 @@ def data(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataFr
     """Robust accuracy per attack and eps; eps 0 is clean accuracy on the same images."""
     frame = tables["comparisons"]
     robust = frame[(frame["metric"] == "robust_accuracy") & (frame["role"] == "test")]
-    columns = ["arch", "forget", "method", "scope", "attack", "eps", "mean", "low", "high", "n"]
+    columns = ["arch", "forget", "method", "scope", "attack", "eps", "mean", "low", "high", "n", "failed"]
     found = cells(robust[columns], settings)
     found["attack"] = found["attack"].astype(str)
     return found
@@ -23,7 +23,7 @@ def data(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataFr
 
 def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
     """A row per attack, a column per architecture and forget set; methods on their widest scope."""
-    attacks = settings["attacks"]
+    attacks = [attack for attack in settings["attacks"] if attack in set(frame["attack"])]
     groups = list(dict.fromkeys(zip(frame["arch"], frame["forget"], strict=True)))
     widest = "all" if "all" in settings["scopes"] else settings["scopes"][-1]
     palette = colours(settings)
@@ -32,7 +32,7 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
         len(groups),
         figsize=(3.8 * len(groups), 2.5 * len(attacks) + 0.6),
         squeeze=False,
-        sharex=True,
+        sharex=len(set(settings["norms"].values())) == 1,
         sharey=True,
         layout="constrained",
     )
@@ -57,12 +57,14 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
                     zorder=3 if control else 2,
                 )
             label = settings["labels"][arch] + (f", forget {forget}" if len(settings["forgets"]) > 1 else "")
-            axis.set_title(f"{attack.upper()}, {label}")
-            axis.axvline(settings["headline_eps"], color="0.8", lw=0.8, zorder=1)
+            doubt = sorted(set(", ".join(panel["failed"]).split(", ")) - {""})
+            axis.set_title(f"{attack.upper()}, {label}" + (f"\ngates failed: {', '.join(doubt)}" if doubt else ""))
+            axis.axvline(settings["headline_eps"][attack], color="0.8", lw=0.8, zorder=1)
             axis.set_ylim(0, 100)
             if column == 0:
                 axis.set_ylabel("robust accuracy, test (%)")
-            if row == len(attacks) - 1:
-                axis.set_xlabel(r"$L_\infty$ radius $\epsilon$ (pixels in [0, 1])")
+            if row == len(attacks) - 1 or settings["norms"][attack] != settings["norms"][attacks[row + 1]]:
+                norm = {"linf": r"$L_\infty$", "l2": "$L_2$"}[settings["norms"][attack]]
+                axis.set_xlabel(rf"{norm} radius $\epsilon$ (pixels in [0, 1])")
     legend(figure, axes[0][0], f"scope: {widest} ({seeds(frame)})")
     return figure

@@ -1,4 +1,4 @@
-"""predict: per-sample logits of a run's model, for every role."""
+"""predict: per-sample logits and linearised margin of a run's model, for every role."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ from unlearn.provenance import record
 from unlearn.tables import Run
 
 BATCH = 512
+GRADIENT_BATCH = 128
 
 
 def predict(run: dict[str, Any], model: str, dataset: str, split: str, out: str, device: str) -> None:
@@ -19,12 +20,14 @@ def predict(run: dict[str, Any], model: str, dataset: str, split: str, out: str,
     sets = images.by_role(dataset, split, ("retain", "forget", "test"))
     with tables.Writer("predictions", out, record(run=run, device=device), Run(**run)) as writer:
         for role, found in sets.items():
+            outputs, margins = examine(net, found, device)
             writer.write(
                 {
                     "id": found.ids.numpy(),
                     "role": np.repeat(role, len(found)),
                     "label": found.labels.numpy(),
-                    "logits": tables.rows(logits(net, found, device)),
+                    "logits": tables.rows(outputs),
+                    "margin": margins,
                 }
             )
 
@@ -35,3 +38,20 @@ def logits(net: Classifier, found: images.ImageSet, device: str) -> np.ndarray:
     net.eval()
     parts = [net(images.to_float(pixels.to(device))).float().cpu() for pixels in found.pixels.split(BATCH)]
     return torch.cat(parts).numpy()
+
+
+def examine(net: Classifier, found: images.ImageSet, device: str) -> tuple[np.ndarray, np.ndarray]:
+    """Logits float32 [N, C] and linearised margins float64 [N] (see ``unlearn.metrics.linearised_margin``),
+    NaN where the margin has no gradient; evaluation mode."""
+    net.eval().requires_grad_(False)
+    outputs, margins = [], []
+    for pixels, labels in zip(found.pixels.split(GRADIENT_BATCH), found.labels.split(GRADIENT_BATCH), strict=True):
+        x, y = images.to_float(pixels.to(device)).requires_grad_(True), labels.to(device)[:, None]
+        logits = net(x).float()
+        others = logits.scatter(1, y, -torch.inf).amax(1)
+        margin = logits.gather(1, y)[:, 0] - others
+        (gradient,) = torch.autograd.grad(margin.sum(), x)
+        slope = gradient.double().abs().flatten(1).sum(1)
+        margins.append(torch.where(slope > 0, margin.double() / slope, torch.nan).detach().cpu())
+        outputs.append(logits.detach().cpu())
+    return torch.cat(outputs).numpy(), torch.cat(margins).numpy()
