@@ -38,6 +38,12 @@ def training_set(dataset: str) -> ImageSet:
     return _subset(ids, labels, pixels, splits == "train")
 
 
+def test_set(dataset: str) -> ImageSet:
+    """All images of the test split."""
+    ids, splits, labels, pixels = _read(dataset)
+    return _subset(ids, labels, pixels, splits == "test")
+
+
 def by_role(dataset: str, split: str, roles: tuple[str, ...]) -> dict[str, ImageSet]:
     """The images of each role. Raises TableError unless the split covers exactly the dataset."""
     ids, _, labels, pixels = _read(dataset)

@@ -122,7 +122,23 @@ class Study:
             self.config["settings"]["attacks"].get(attack, {}),
             f"settings.attacks.{attack}",
         )
-        return canonical({"attack": values, "eps": self.dataset["eps"], "samples": self.config["settings"]["samples"]})
+        return canonical({"attack": values, "samples": self.config["settings"]["samples"]})
+
+    @cached_property
+    def norms(self) -> dict[str, str]:
+        """Attack → the norm of its perturbations."""
+        return {a: registry.declaration("attacks", a).constants["NORM"] for a in self.config["attacks"]}
+
+    def grid_settings(self) -> dict[str, Any]:
+        """Per norm in use its radii and headline; None where they are calibrated."""
+        given = {norm: self.dataset["eps"][norm] for norm in sorted(set(self.norms.values()))}
+        return canonical({norm: None if found == "calibrate" else found for norm, found in given.items()})
+
+    @property
+    def calibration(self) -> list[tuple[str, int]]:
+        """(arch, seed) of the original models that radii are calibrated on; none if all are given."""
+        c = self.config
+        return [(arch, c["seeds"][0]) for arch in c["archs"]] if None in self.grid_settings().values() else []
 
     def probe_settings(self) -> dict[str, Any]:
         return canonical(self.config["settings"]["probe"])
@@ -137,7 +153,7 @@ class Study:
                 "methods": self.methods,
                 "scopes": self.scopes,
                 "attacks": c["attacks"],
-                "headline_eps": self.dataset["headline_eps"],
+                "norms": self.norms,
                 "labels": {a: self.arch(a)["label"] for a in c["archs"]},
             }
         )
@@ -197,16 +213,21 @@ class Study:
         registry.check("data", data["source"]["name"], f"{where}.source.name")
         options = {k: v for k, v in data["source"].items() if k != "name"}
         hyper.build(registry.declaration("data", data["source"]["name"]).settings, options, f"{where}.source")
-        if list(data["eps"]) != sorted(set(data["eps"])):
-            raise ConfigError(f"{where}.eps: must be in ascending order without repeats")
-        if data["headline_eps"] not in data["eps"]:
-            raise ConfigError(f"{where}.headline_eps: {data['headline_eps']} is not in {where}.eps")
+        for norm, given in data["eps"].items():
+            if given == "calibrate":
+                continue
+            if list(given["eps"]) != sorted(set(given["eps"])):
+                raise ConfigError(f"{where}.eps.{norm}.eps: must be in ascending order without repeats")
+            if given["headline"] not in given["eps"]:
+                raise ConfigError(f"{where}.eps.{norm}.headline: {given['headline']} is not in {where}.eps.{norm}.eps")
         for arch in c["archs"]:
             self.training_settings(arch)
             for method in self.methods:
                 self._method_values(arch, method) if method != "retrain" else None
         for attack in c["attacks"]:
             self.attack_settings(attack)
+            if self.norms[attack] not in data["eps"]:
+                raise ConfigError(f"{where}.eps: has no {self.norms[attack]}, the norm of attack {attack!r}")
         for forget in c["forgets"]:
             self._check_forget(forget)
         for figure in c["figures"]:

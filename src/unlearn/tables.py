@@ -113,21 +113,48 @@ TABLES: dict[str, Table] = {
         RUN_KEY,
     ),
     "predictions": _table(
-        [*RUN, ("id", pa.int64()), ("role", pa.string()), ("label", pa.int64()), ("logits", LOGITS)],
+        [
+            *RUN,
+            ("id", pa.int64()),
+            ("role", pa.string()),
+            ("label", pa.int64()),
+            ("logits", LOGITS),
+            ("margin", pa.float64()),
+        ],
         [*RUN_KEY, "id"],
+        ["margin"],  # null where the logits do not depend on the image
     ),
     "adversarial": _table(
         [
             *RUN,
             ("attack", pa.string()),
-            ("eps", pa.float64()),
+            ("aim", pa.string()),
+            ("norm", pa.string()),
             ("id", pa.int64()),
             ("role", pa.string()),
             ("label", pa.int64()),
+            ("eps", pa.float64()),
             ("predicted", pa.int64()),
             ("distance", pa.float64()),
+            ("by", pa.string()),
         ],
-        [*RUN_KEY, "attack", "eps", "id"],
+        [*RUN_KEY, "attack", "id"],
+        ["eps", "distance", "by"],  # null where the attack never succeeded; no member succeeds at radius 0
+    ),
+    "grid": _table([("norm", pa.string()), ("eps", pa.float64()), ("headline", pa.bool_())], ["norm", "eps"]),
+    "gates": _table(
+        [
+            *RUN,
+            ("gate", pa.string()),
+            ("attack", pa.string()),
+            ("against", pa.string()),
+            ("value", pa.float64()),
+            ("limit", pa.float64()),
+            ("passed", pa.bool_()),
+            ("n", pa.int64()),
+        ],
+        [*RUN_KEY, "gate", "attack", "against"],
+        ["against", "value", "passed", "n"],  # null where the study has nothing to hold the attack against
     ),
     "activations": _table(
         [

@@ -1,11 +1,12 @@
 """FGSM: one signed gradient step. Goodfellow et al. 2015, arXiv:1412.6572, §4."""
 
-from collections.abc import Callable
-
 import torchattacks
-from torch import Tensor, nn
 
 from unlearn.hyper import dataclass
+from unlearn.robustness import Attack, Target
+
+NORM = "linf"
+KIND = "single"
 
 
 @dataclass(frozen=True)
@@ -13,5 +14,5 @@ class Settings:
     pass
 
 
-def build(model: nn.Module, eps: float, settings: Settings) -> Callable[[Tensor, Tensor], Tensor]:
-    return torchattacks.FGSM(model, eps=eps)
+def build(model: Target, eps: float, settings: Settings) -> dict[str, Attack]:
+    return {"fgsm": torchattacks.FGSM(model, eps=eps)}

@@ -4,12 +4,13 @@ The step is ``relative_step`` · eps / steps. torchattacks' default step of 2/25
 ball of eps 0.1 in ten steps and then reports a third too many images as robust.
 """
 
-from collections.abc import Callable
-
 import torchattacks
-from torch import Tensor, nn
 
 from unlearn.hyper import Natural, Positive, dataclass
+from unlearn.robustness import Attack, Target
+
+NORM = "linf"
+KIND = "iterative"
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,6 @@ class Settings:
     relative_step: Positive = 2.5
 
 
-def build(model: nn.Module, eps: float, settings: Settings) -> Callable[[Tensor, Tensor], Tensor]:
+def build(model: Target, eps: float, settings: Settings) -> dict[str, Attack]:
     alpha = settings.relative_step * eps / settings.steps
-    return torchattacks.PGD(model, eps=eps, alpha=alpha, steps=settings.steps, random_start=True)
+    return {"pgd": torchattacks.PGD(model, eps=eps, alpha=alpha, steps=settings.steps, random_start=True)}

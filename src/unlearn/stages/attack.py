@@ -1,4 +1,4 @@
-"""attack: what a run's model predicts for adversarial images, per radius."""
+"""attack: for each attacked image, the smallest radius at which a run's model is fooled."""
 
 import logging
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from unlearn import checkpoint, images, registry, tables
 from unlearn.provenance import record
-from unlearn.robustness import curve
+from unlearn.robustness import Checks, search
 from unlearn.tables import Run
 
 log = logging.getLogger("unlearn")
@@ -21,30 +21,51 @@ def attack(
     model: str,
     dataset: str,
     split: str,
+    grid: str,
     out: str,
     settings: dict[str, Any],
     device: str,
 ) -> None:
-    """``settings``: the attack's own, the ascending ``eps`` grid, and ``samples`` per role."""
+    """``settings``: the attack's own, and ``samples`` per role; ``grid``: the study's radii.
+
+    An attack that aims to recover labels runs on the forget set alone.
+    """
     net = checkpoint.load(model, device)
     plugin, own = registry.load("attacks", attack), registry.settings("attacks", attack, settings["attack"])
-    sets = images.by_role(dataset, split, tuple(settings["samples"]))
-    metadata = record(settings, run=run, attack=attack, device=device)
-    with tables.Writer("adversarial", out, metadata, Run(**run)) as writer:
-        for role, found in sets.items():
-            chosen = images.stratified(found, settings["samples"][role], SEED).to(device)
-            outcomes = curve(net, chosen, settings["eps"], lambda m, e: plugin.build(m, e, own), SEED)
-            for eps, predicted, distance in outcomes:
-                writer.write(
-                    {
-                        "attack": np.repeat(attack, len(chosen)),
-                        "eps": np.repeat(eps, len(chosen)),
-                        "id": chosen.ids.cpu().numpy(),
-                        "role": np.repeat(role, len(chosen)),
-                        "label": chosen.labels.cpu().numpy(),
-                        "predicted": predicted.cpu().numpy(),
-                        "distance": distance.cpu().numpy(),
-                    }
-                )
-                robust = (predicted == chosen.labels).double().mean()
-                log.info("%s %s eps %g: robust accuracy %.3f (n=%d)", attack, role, eps, robust, len(chosen))
+    aim = getattr(plugin, "AIM", "fool")
+    eps = radii(grid, plugin.NORM)
+    roles = tuple(settings["samples"]) if aim == "fool" else ("forget",)
+    found, checks = [], Checks()
+    for role, everything in images.by_role(dataset, split, roles).items():
+        chosen = images.stratified(everything, settings["samples"][role], SEED).to(device)
+        outcome = search(net, chosen, eps, lambda m, e: plugin.build(m, e, own), SEED, plugin.NORM, aim)
+        checks = checks.merge(outcome.checks)
+        found.append(
+            {
+                "attack": np.repeat(attack, len(chosen)),
+                "aim": np.repeat(aim, len(chosen)),
+                "norm": np.repeat(plugin.NORM, len(chosen)),
+                "id": chosen.ids.cpu().numpy(),
+                "role": np.repeat(role, len(chosen)),
+                "label": chosen.labels.cpu().numpy(),
+                "eps": outcome.eps.cpu().numpy(),
+                "predicted": outcome.predicted.cpu().numpy(),
+                "distance": outcome.distance.cpu().numpy(),
+                "by": outcome.by,
+            }
+        )
+        left = [f"{e:g}: {1 - (outcome.eps <= e).double().mean():.3f}" for e in (0, *eps)]
+        log.info("%s %s (n=%d), share not yet there by radius: %s", attack, role, len(chosen), ", ".join(left))
+    described = record(settings, run=run, attack=attack, device=device, grid=eps, checks=checks.asdict())
+    with tables.Writer("adversarial", out, described, Run(**run)) as writer:
+        for columns in found:
+            writer.write(columns)
+
+
+def radii(grid: str, norm: str) -> list[float]:
+    """The ascending radii of a norm. Raises TableError if the study has none."""
+    table = tables.read("grid", grid).to_pandas()
+    found = sorted(table.loc[table["norm"] == norm, "eps"].tolist())
+    if not found:
+        raise tables.TableError(f"{grid}: no radii for norm {norm!r}")
+    return found
