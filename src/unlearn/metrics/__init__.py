@@ -9,7 +9,7 @@ the other classes: the forgotten class has its own metric, UA.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,9 @@ class Evidence:
     activations: pd.DataFrame | None = None
     cost: pd.DataFrame | None = None
     metrics: pd.DataFrame | None = None
+    recovery: pd.DataFrame | None = None
     grids: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    checks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def forgotten_classes(self) -> frozenset[int]:

@@ -27,9 +27,7 @@ def compute(run: Evidence) -> Rows:
 
 
 def compute_relative(run: Evidence, references: References) -> Rows:
-    own, other = (
-        e.metrics[e.metrics["metric"] == "recognition"].set_index(KEYS) for e in (run, references.retrain)
-    )
+    own, other = (e.metrics[e.metrics["metric"] == "recognition"].set_index(KEYS) for e in (run, references.retrain))
     if set(own.index) != set(other.index):
         raise MetricError("the reference was attacked with other attacks, radii or roles")
     for keys, row in own.iterrows():

@@ -61,10 +61,22 @@ def load(predictions: str, adversarial: Sequence[str], activations: str, cost: s
     """A run's Evidence from its files."""
     return Evidence(
         *_predicted(tables.read("predictions", predictions)),
-        pa.concat_tables([tables.read("adversarial", path) for path in adversarial]).to_pandas(),
-        tables.read("activations", activations).to_pandas(),
-        tables.read("cost", cost).to_pandas(),
+        activations=tables.read("activations", activations).to_pandas(),
+        cost=tables.read("cost", cost).to_pandas(),
+        **_attacked(adversarial),
     )
+
+
+def _attacked(paths: Sequence[str]) -> dict[str, Any]:
+    """The attack's images by what it aimed at, and by attack its radii and its checks."""
+    images = pa.concat_tables([tables.read("adversarial", path) for path in paths]).to_pandas()
+    described = {found["attack"]: found for found in map(tables.metadata, paths)}
+    return {
+        "adversarial": images[images["aim"] == "fool"].reset_index(drop=True),
+        "recovery": images[images["aim"] == "recover"].reset_index(drop=True),
+        "grids": {attack: tuple(found["grid"]) for attack, found in described.items()},
+        "checks": {attack: found["checks"] for attack, found in described.items()},
+    }
 
 
 def frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -84,8 +96,8 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def _predicted(table: pa.Table) -> tuple[pd.DataFrame, np.ndarray]:
-    """The frame (id, role, label) and the logits [N, C] of a predictions table."""
-    return table.select(["id", "role", "label"]).to_pandas(), tables.matrix(table["logits"])
+    """The frame (id, role, label, margin) and the logits [N, C] of a predictions table."""
+    return table.select(["id", "role", "label", "margin"]).to_pandas(), tables.matrix(table["logits"])
 
 
 def _compute(name: str, function: Any, *arguments: Evidence | References) -> list[Row]:
