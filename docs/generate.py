@@ -10,6 +10,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from unlearn import registry  # noqa: E402
 from unlearn.hyper import Training  # noqa: E402
+from unlearn.metrics import Metric  # noqa: E402
 
 HEAD = """# Methods
 
@@ -48,5 +49,44 @@ def methods() -> str:
     return HEAD + "".join(map(row, names)) + "".join(map(section, names))
 
 
+METRICS_HEAD = """# Metrics
+
+Generated from the files in `src/unlearn/metrics` by `python docs/generate.py`; a test keeps it current.
+
+*Goal*: `max` and `min` say which direction is better, `match_retrain` that the best value is exact retraining's,
+`info` that there is none. Comparisons are with exact retraining (`retrain`) and the model that forgot nothing
+(`original`) of the same architecture, forget set and seed. Where a whole class is forgotten, its test images are
+left out of what is measured on test images.
+
+| metric | label | range | unit | goal | file |
+|---|---|---|---|---|---|
+"""
+
+
+def metric_row(file: str, name: str, metric: Metric) -> str:
+    """A line of the table of metrics."""
+    low, high = ("" if bound is None else f"{bound:.4g}" for bound in (metric.low, metric.high))
+    limits = f"[{low or '-∞'}, {high or '∞'}{']' if high else ')'}" if low else "any"
+    label = metric.label.replace("|", r"\|")
+    return f"| `{name}` | {label} | {limits} | {metric.unit or '1'} | {metric.goal} | [`{file}`](#{file}) |\n"
+
+
+def metric_section(file: str) -> str:
+    """Definition and source: the file's own words."""
+    return f"\n## {file}\n\n{registry.declaration('metrics', file).doc.strip()}\n"
+
+
+def metrics() -> str:
+    """The page of metrics."""
+    files = registry.names("metrics")
+    declared = [
+        (file, name, metric) for file in files for name, metric in registry.load("metrics", file).METRICS.items()
+    ]
+    return METRICS_HEAD + "".join(metric_row(*each) for each in declared) + "".join(map(metric_section, files))
+
+
+PAGES = {"methods.md": methods, "metrics.md": metrics}
+
 if __name__ == "__main__":
-    (ROOT / "docs/methods.md").write_text(methods())
+    for name, page in PAGES.items():
+        (ROOT / "docs" / name).write_text(page())

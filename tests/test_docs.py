@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from unlearn import registry
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -32,7 +34,16 @@ def test_every_key_of_the_default_study_has_a_comment_or_a_described_parent():
     assert set(config) <= set(schema["properties"])
 
 
-def test_generated_pages_are_current(python):
-    page = (ROOT / "docs/methods.md").read_text()
-    code = f"import sys; sys.path.insert(0, {str(ROOT / 'docs')!r}); import generate; print(generate.methods(), end='')"
+@pytest.mark.parametrize("name", ["methods", "metrics"])
+def test_generated_pages_are_current(python, name):
+    page = (ROOT / f"docs/{name}.md").read_text()
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'docs')!r}); import generate; print(generate.{name}(), end='')"
     assert python(code) == page.strip()
+
+
+def test_every_metric_is_on_its_page():
+    page = (ROOT / "docs/metrics.md").read_text()
+    for file in registry.names("metrics"):
+        assert f"\n## {file}\n" in page
+        for name in registry.load("metrics", file).METRICS:
+            assert page.count(f"\n| `{name}` | ") == 1, name

@@ -69,11 +69,29 @@ class Evidence:
         return frozenset(by_role["forget"]) - frozenset(by_role["retain"])
 
     def of_role(self, role: str) -> tuple[np.ndarray, np.ndarray]:
-        """Labels [N] and logits [N, C] of a role. Raises MetricError if it has no images."""
-        chosen = ((self.predictions["role"] == role) & self.counted(self.predictions)).to_numpy()
-        if not chosen.any():
+        """Labels [N] and logits [N, C] of a role, by ascending id. Raises MetricError if it has no images."""
+        rows = self._rows(role)
+        return self.predictions["label"].to_numpy()[rows], self.logits[rows]
+
+    def beside(self, other: "Evidence", role: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Labels [N] and both runs' logits [N, C] of the same images, by ascending id.
+
+        Raises MetricError if an image of the role is missing on either side, or labelled otherwise.
+        """
+        labels, logits = self.of_role(role)
+        ids, others = (e.predictions["id"].to_numpy()[e._rows(role)] for e in (self, other))
+        if different := len(np.setxor1d(ids, others)):
+            raise MetricError(f"{different} images of role {role!r} are on one side only")
+        other_labels, other_logits = other.of_role(role)
+        if (labels != other_labels).any():
+            raise MetricError(f"images of role {role!r} have other labels in the reference")
+        return labels, logits, other_logits
+
+    def _rows(self, role: str) -> np.ndarray:
+        chosen = ((self.predictions["role"] == role) & self.counted(self.predictions)).to_numpy().nonzero()[0]
+        if not len(chosen):
             raise MetricError(f"no predictions for role {role!r}")
-        return self.predictions["label"].to_numpy()[chosen], self.logits[chosen]
+        return chosen[np.argsort(self.predictions["id"].to_numpy()[chosen])]
 
     def counted(self, frame: pd.DataFrame) -> pd.Series:
         """False for the rows of test images of forgotten classes."""

@@ -3,6 +3,10 @@
 For normalization layer l and class c, sigma_c^l is the standard deviation of the layer's
 activations over the images of c; epsilon^l = max_c sigma_c^l - min_c sigma_c^l. The relative form
 divides by mean_c sigma_c^l: only it compares architectures. Forgotten classes are left out.
+
+``first``, ``intermediate`` and ``last`` are means over thirds of the layers in order of depth, the
+earlier thirds a layer longer where the number does not divide; a network with fewer than three
+layers has none.
 """
 
 import numpy as np
@@ -13,10 +17,18 @@ METRICS = {
     "fairness_gap": Metric("fairness-gap of a layer", "match_retrain", 0),
     "fairness_gap_mean": Metric("fairness-gap", "match_retrain", 0),
     "fairness_gap_max": Metric("largest fairness-gap", "match_retrain", 0),
+    "fairness_gap_first": Metric("fairness-gap, first third", "match_retrain", 0),
+    "fairness_gap_intermediate": Metric("fairness-gap, second third", "match_retrain", 0),
+    "fairness_gap_last": Metric("fairness-gap, last third", "match_retrain", 0),
     "relative_fairness_gap": Metric("relative fairness-gap of a layer", "match_retrain", 0),
     "relative_fairness_gap_mean": Metric("relative fairness-gap", "match_retrain", 0),
     "relative_fairness_gap_max": Metric("largest relative fairness-gap", "match_retrain", 0),
+    "relative_fairness_gap_first": Metric("relative fairness-gap, first third", "match_retrain", 0),
+    "relative_fairness_gap_intermediate": Metric("relative fairness-gap, second third", "match_retrain", 0),
+    "relative_fairness_gap_last": Metric("relative fairness-gap, last third", "match_retrain", 0),
 }
+
+THIRDS = ("first", "intermediate", "last")
 
 
 def gap(sigma: np.ndarray) -> float:
@@ -38,17 +50,20 @@ def relative_gap(sigma: np.ndarray) -> float:
 
 
 def compute(run: Evidence) -> Rows:
-    """Per layer, and the mean and maximum over layers; n counts images, or layers."""
+    """Per layer, and the mean, maximum and means of thirds over layers; n counts images, or layers."""
     frame = run.activations[
         ~run.activations["class"].isin(run.forgotten_classes) | (run.activations["role"] == "forget")
     ]
     for role, of_role in frame.groupby("role", sort=False):
         for prefix, formula in (("fairness_gap", gap), ("relative_fairness_gap", relative_gap)):
             values = []
-            for layer, of_layer in of_role.groupby("layer", sort=False):
+            for (_, layer), of_layer in of_role.groupby(["depth", "layer"]):
                 if len(of_layer) < 2:
                     raise MetricError(f"role {role!r} has {len(of_layer)} class; a fairness-gap needs two")
                 values.append(formula(of_layer["sigma"].to_numpy()))
                 yield Row(prefix, values[-1], int(of_layer["count"].sum()), role=role, layer=layer)
             yield Row(f"{prefix}_mean", float(np.mean(values)), len(values), role=role)
             yield Row(f"{prefix}_max", max(values), len(values), role=role)
+            if len(values) >= len(THIRDS):
+                for third, part in zip(THIRDS, np.array_split(values, len(THIRDS)), strict=True):
+                    yield Row(f"{prefix}_{third}", float(part.mean()), len(part), role=role)

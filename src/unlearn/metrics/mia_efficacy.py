@@ -4,7 +4,8 @@ Jia et al. 2023 (arXiv:2304.04934, App. C.3) and SalUn: a support vector machine
 gamma = 1 / features) is fitted on the model's confidence in the true label, as many retain images
 (members) as test images (non-members), and applied to the forget set. Their code takes the first
 retain images in stored order; here they are spread evenly over that order, since some data sets
-are stored by class.
+are stored by class. The same attack, applied to the forgotten images of one class at a time, says
+whether some classes are forgotten better than others.
 """
 
 import numpy as np
@@ -12,8 +13,13 @@ from scipy.special import softmax
 from sklearn.svm import SVC
 
 from unlearn.metrics import Evidence, Metric, Row, Rows
+from unlearn.metrics.class_accuracy import per_class
 
-METRICS = {"mia_efficacy": Metric("MIA-efficacy", "match_retrain", 0, 1)}
+METRICS = {
+    "mia_efficacy": Metric("MIA-efficacy", "match_retrain", 0, 1),
+    "class_mia_efficacy": Metric("MIA-efficacy on a class", "match_retrain", 0, 1),
+    "class_mia_disparity": Metric("MIA-efficacy between classes, max - min", "match_retrain", 0, 1),
+}
 
 
 def confidence(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -25,15 +31,25 @@ def confidence(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     return softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
 
 
-def efficacy(retain: np.ndarray, test: np.ndarray, forget: np.ndarray) -> float:
-    """Share of ``forget`` confidences classified as ``test`` rather than ``retain``."""
+def unseen(retain: np.ndarray, test: np.ndarray, forget: np.ndarray) -> np.ndarray:
+    """Which of the ``forget`` confidences are classified as ``test`` rather than ``retain``, bool [N]."""
     count = min(len(retain), len(test))
     members, others = (values[np.linspace(0, len(values) - 1, count).round().astype(int)] for values in (retain, test))
     attack = SVC(C=3, gamma="auto", kernel="rbf")
     attack.fit(np.concatenate([members, others])[:, None], np.repeat([1, 0], count))
-    return float((attack.predict(forget[:, None]) == 0).mean())
+    return attack.predict(forget[:, None]) == 0
+
+
+def efficacy(retain: np.ndarray, test: np.ndarray, forget: np.ndarray) -> float:
+    """Share of ``forget`` confidences classified as ``test`` rather than ``retain``."""
+    return float(unseen(retain, test, forget).mean())
 
 
 def compute(run: Evidence) -> Rows:
     features = {role: confidence(*run.of_role(role)) for role in ("retain", "test", "forget")}
-    yield Row("mia_efficacy", efficacy(**features), len(features["forget"]))
+    taken = unseen(**features)
+    yield Row("mia_efficacy", float(taken.mean()), len(taken))
+    classes, values, sizes = per_class(run.of_role("forget")[0], taken)
+    for label, value, size in zip(classes, values, sizes, strict=True):
+        yield Row("class_mia_efficacy", float(value), int(size), role="forget", label=int(label))
+    yield Row("class_mia_disparity", float(np.ptp(values)), int(sizes.min()), role="forget")

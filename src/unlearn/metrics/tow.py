@@ -1,0 +1,21 @@
+"""ToW, "tug of war": how close forgetting, keeping and generalising are to exact retraining, in one number.
+
+Zhao et al. 2024 (RUM, arXiv:2406.01257): the product over forget, retain and test images of
+1 - |accuracy - retrain's|; 1 where all three agree. ToW-MIA has MIA-efficacy for the accuracy on
+forgotten images.
+"""
+
+import math
+
+from unlearn.metrics import Evidence, Metric, References, Row, Rows
+
+METRICS = {"tow": Metric("ToW", "max", 0, 1), "tow_mia": Metric("ToW-MIA", "max", 0, 1)}
+
+# UA is 1 - accuracy, which has the same difference.
+PARTS = {"tow": ("ua", "ra", "ta"), "tow_mia": ("mia_efficacy", "ra", "ta")}
+
+
+def compute_relative(run: Evidence, references: References) -> Rows:
+    for name, parts in PARTS.items():
+        value = math.prod(1 - abs(run.value(part) - references.retrain.value(part)) for part in parts)
+        yield Row(name, value, len(parts))
