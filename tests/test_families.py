@@ -101,4 +101,4 @@ def test_stored_prefix_gives_the_same_logits(family, images):
             with stored.replay(batch):
                 model.eval()
                 assert torch.allclose(model(batch.x), expected, rtol=1e-4, atol=1e-5)
-    assert stored.usable == (family.model != "hrnet_w18_small")  # whose branches run beside each other
+    assert stored.usable == (family.model != "hrnet_w18_small")  # which gives its branches as a list

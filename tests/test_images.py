@@ -1,5 +1,7 @@
 """From a dataset table and a split to device tensors, their sample and their augmentation."""
 
+from dataclasses import FrozenInstanceError, replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -35,7 +37,7 @@ def test_order_of_rows_means_nothing(dataset, split, tmp_path):
         tables.write(name, shuffled[name], mixed, {**tables.metadata(path), "table": name})
     one = images.by_role(dataset, split, ("forget",))["forget"]
     other = images.by_role(shuffled["dataset"], shuffled["split"], ("forget",))["forget"]
-    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert all(map(torch.equal, vars(one).values(), vars(other).values()))
     assert torch.equal(images.training_set(dataset).pixels, images.training_set(shuffled["dataset"]).pixels)
 
 
@@ -72,6 +74,17 @@ def test_to_float_covers_zero_to_one():
     assert found.dtype == torch.float32
     assert torch.equal(found, torch.arange(256) / 255)
     assert torch.equal(raw, torch.arange(256)), "raw bytes stay as they are"
+
+
+def test_a_set_has_the_length_of_its_columns_and_two_make_one(make_images):
+    one, other = make_images(5), replace(make_images(3), labels=torch.full((3,), 7))
+    both = one + other
+    assert [len(found) for found in (one, other, both)] == [5, 3, 8]
+    assert both.labels.tolist() == [*one.labels.tolist(), 7, 7, 7]
+    for chosen, part in ((slice(0, 5), one), (slice(5, 8), other)):
+        assert all(map(torch.equal, vars(both.select(chosen)).values(), vars(part).values()))
+    with pytest.raises(FrozenInstanceError):
+        one.labels = other.labels
 
 
 def of_sizes(*sizes):

@@ -211,6 +211,16 @@ def test_non_finite_gradients_are_an_error(name):
         run(name, BN, model=model, **EXAMPLE[name])
 
 
+@pytest.mark.parametrize("name", ["ssd", "fisher", "influence"])
+def test_one_shot_methods_see_images_as_they_are(name):
+    """Some public codes take their gradients on augmented images."""
+    plain, augmented = (
+        run(name, job=make_job(METHODS[name], augment={"crop": crop, "flip": bool(crop)}), **EXAMPLE[name])[0]
+        for crop in (0, 2)
+    )
+    assert same(plain.state_dict(), augmented.state_dict())
+
+
 # ga
 
 

@@ -1,6 +1,6 @@
 """Images of a study as device tensors, by role. Raw bytes stay uint8 until a batch needs them."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor
 from unlearn import tables
 
 
-class ImageSet(NamedTuple):
-    """``ids`` int64 [N] ascending, ``pixels`` uint8 [N, C, H, W], ``labels`` int64 [N]."""
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """``ids`` int64 [N], ascending in a role, ``pixels`` uint8 [N, C, H, W], ``labels`` int64 [N]."""
 
     ids: Tensor
     pixels: Tensor
@@ -19,11 +20,18 @@ class ImageSet(NamedTuple):
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __add__(self, other: "ImageSet") -> "ImageSet":
+        """The images of both, one set after the other."""
+        return ImageSet(*(torch.cat(pair) for pair in zip(self._columns(), other._columns(), strict=True)))
+
     def select(self, index: Tensor) -> "ImageSet":
         return ImageSet(self.ids[index], self.pixels[index], self.labels[index])
 
     def to(self, device: torch.device | str) -> "ImageSet":
-        return ImageSet(*(tensor.to(device) for tensor in self))
+        return ImageSet(*(tensor.to(device) for tensor in self._columns()))
+
+    def _columns(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.ids, self.pixels, self.labels
 
 
 def describe(dataset: str) -> tuple[list[str], tuple[int, int, int]]:

@@ -1,6 +1,6 @@
 """Bad teacher: listen to an ignorant teacher about the forget set, to the original about the rest.
 
-Chundawat et al. 2023, "Can Bad Teaching Induce Forgetting?" (arXiv:2205.08096, §4). The student,
+Chundawat et al. 2023, "Can Bad Teaching Induce Forgetting?" (arXiv:2205.08096). The student,
 the original model, learns the soft predictions of two fixed teachers: on forgotten images those of
 a freshly initialised network, on a random share of the retained ones, drawn once, those of the
 original; both kinds are shuffled together. Defaults are the official ones (Adam, learning rate
@@ -62,8 +62,9 @@ def tagged(job: Job, share: float) -> ImageSet:
     forget, retain = job.images("forget"), job.images("retain")
     order = torch.randperm(len(retain), generator=job.generator("retain share"))
     retain = retain.select(order[: int(share * len(retain))].to(job.device))
-    tags = torch.ones_like(forget.labels), torch.zeros_like(retain.labels)
-    return ImageSet(torch.cat([forget.ids, retain.ids]), torch.cat([forget.pixels, retain.pixels]), torch.cat(tags))
+    return replace(forget, labels=torch.ones_like(forget.labels)) + replace(
+        retain, labels=torch.zeros_like(retain.labels)
+    )
 
 
 def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:

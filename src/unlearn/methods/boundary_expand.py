@@ -1,6 +1,6 @@
 """BE, boundary expanding: teach the forget set a class of its own, then take the class away.
 
-Chen et al. 2023, "Boundary Unlearning" (arXiv:2303.11570, §3.3). The classifier gets one more
+Chen et al. 2023, "Boundary Unlearning" (arXiv:2303.11570). The classifier gets one more
 output, the shadow class; the model is fine-tuned on the forget set, all of it labelled with that
 class; the extra output is removed. SalUn's port leaves it in, and evaluates over C + 1 classes.
 

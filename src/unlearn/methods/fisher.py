@@ -1,6 +1,6 @@
 """Fisher forgetting: noise where the retain set does not need precision.
 
-Golatkar et al. 2020, "Eternal Sunshine of the Spotless Net" (arXiv:1911.04933, §3, and their code).
+Golatkar et al. 2020, "Eternal Sunshine of the Spotless Net" (arXiv:1911.04933, and their code).
 F is the diagonal of the Fisher information over the retain set: the mean over images of the exact
 expectation, over labels y drawn from the model itself, of the squared gradient of one image's
 -log p(y). A weight gets normal noise of variance alpha · min(1 / (F + 1e-8), 1000), at most

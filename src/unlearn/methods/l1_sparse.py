@@ -1,6 +1,6 @@
 """l1-sparse: fine-tune on the retain set under a fading l1 penalty.
 
-Jia et al. 2023, "Model Sparsity Can Simplify Machine Unlearning" (arXiv:2304.04934, §4): the loss
+Jia et al. 2023, "Model Sparsity Can Simplify Machine Unlearning" (arXiv:2304.04934): the loss
 is CE + gamma_t · ‖theta‖₁ over all parameters, batch norm and biases included, here those of the
 scope. gamma_t falls linearly from ``gamma`` in the first epoch towards 0; the last ``plain_epochs``
 go without penalty. Nothing is pruned, and the subgradient steps leave small weights rather than

@@ -20,7 +20,6 @@ from typing import Literal
 import torch
 
 from unlearn.hyper import Training, dataclass
-from unlearn.images import ImageSet
 from unlearn.job import Batch, Job
 from unlearn.models import Classifier
 from unlearn.training import fit
@@ -61,7 +60,7 @@ def relabelled(job: Job, settings: Settings) -> tuple[Job, Callable[[int], Itera
 
     if settings.order == "sequential":
         return job, sequential
-    both = replace(job, data={"mixed": ImageSet(*map(torch.cat, zip(forget, retain, strict=True)))})
+    both = replace(job, data={"mixed": forget + retain})
 
     def mixed(epoch: int) -> Iterator[Batch]:
         labels = torch.cat([wrong(epoch), retain.labels])

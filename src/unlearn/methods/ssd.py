@@ -1,7 +1,7 @@
 """SSD, selective synaptic dampening: shrink the weights that matter more to the forget set.
 
 Foster et al. 2024, "Fast Machine Unlearning without Retraining through Selective Synaptic
-Dampening" (arXiv:2308.07707, §3). The importance of a weight to a set S of images is the mean over
+Dampening" (arXiv:2308.07707). The importance of a weight to a set S of images is the mean over
 batches of S of the squared gradient of the batch's mean cross-entropy. Where the importance to the
 forget set exceeds ``alpha`` times the importance to D, the *whole* training set (retain and forget),
 the weight is multiplied by min(``dampening`` · I_D / I_f, 1), the paper's lambda; the rest stay bit
@@ -43,7 +43,7 @@ def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
     scopes.freeze(model, job.scope)
     model.eval()
     forget, retain = job.images("forget"), job.images("retain")
-    whole = ImageSet(*map(torch.cat, zip(retain, forget, strict=True)))
+    whole = retain + forget
     whole = whole.select(whole.ids.argsort())
     to_forget = importances(model, job, forget, settings.batch_size)
     to_all = importances(model, job, whole, settings.batch_size)

@@ -1,6 +1,6 @@
 """UNSIR: impair with error-maximising noise in the name of a class, then repair.
 
-Tarun et al. 2023, "Fast Yet Effective Machine Unlearning" (arXiv:2111.08947, §4). Zero glance: the
+Tarun et al. 2023, "Fast Yet Effective Machine Unlearning" (arXiv:2111.08947). Zero glance: the
 method never sees the forget set, only which classes are to go, here those without a retain image.
 1. For each of them, noise images are trained to *maximise* the original model's error for the class,
 held back by ``noise_norm`` · ‖noise‖². 2. Impair: an epoch on that noise, labelled with its class,
