@@ -64,7 +64,11 @@ def studies(tmp_path_factory):
     for seeds in (1, 3):
         folder = tmp_path_factory.mktemp(f"seeds{seeds}")
         frame = metrics(seeds)
-        parts = {"metrics": frame, "comparisons": compare(frame, 0.95), "correlations": correlate(frame, 0.95, 100, 0)}
+        parts = {
+            "metrics": frame,
+            "comparisons": compare(frame, 0.95, 100, 0),
+            "correlations": correlate(frame, 0.95, 100, 0, HEADLINE),
+        }
         found[seeds] = {kind: str(folder / f"{kind}.parquet") for kind in parts}
         for kind, part in parts.items():
             tables.write(kind, found[seeds][kind], part, {})
