@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from unlearn.analysis.comparisons import REFERENCE, interval, mean_pairwise, paired_p
+from unlearn.analysis.comparisons import REFERENCE, AnalysisError, interval, mean_pairwise, paired_p
 from unlearn.analysis.correlations import Clusters, Column, spearman, summaries
 from unlearn.tables import DETAIL_KEY
 
@@ -122,6 +122,8 @@ def approximate_is_fragile(arch: str, metrics: pd.DataFrame, settings: Settings)
         return finding._replace(reason="no approximate method ran on all layers")
     exact = drops[drops["method"] == REFERENCE[0]]
     both = approximate.merge(exact, on=["forget", "seed"], suffixes=("", "_exact"), validate="many_to_one")
+    if len(both) < len(approximate):
+        raise AnalysisError(f"{arch}: runs without exact retraining of the same seed")
     by_seed = both.groupby("seed")[["value", "value_exact"]].mean().to_numpy(float)
     return _difference(finding, by_seed, len(both), settings.confidence).judged(1, 1 - settings.confidence)
 
