@@ -1,4 +1,7 @@
-"""Intervals, comparisons and correlations: scipy's numbers, and what chance alone would give."""
+"""Comparisons, correlations and conjectures: scipy's numbers, and what chance alone would give."""
+
+import doctest
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -6,47 +9,154 @@ import pytest
 from scipy import stats
 
 from unlearn import tables
-from unlearn.analysis import correlations
-from unlearn.analysis.comparisons import AnalysisError, compare, interval, paired_p
-from unlearn.analysis.correlations import correlate, resampled, spearman
+from unlearn.analysis import comparisons, conjectures, correlations
+from unlearn.analysis.comparisons import (
+    AnalysisError,
+    bootstrap,
+    compare,
+    holm,
+    interval,
+    mean_pairwise,
+    paired_p,
+    seeds_needed,
+)
+from unlearn.analysis.conjectures import Finding, Settings, conclude
+from unlearn.analysis.correlations import Clusters, Column, correlate, kendall, partial_spearman, spearman, summaries
 from unlearn.stages.analyse import analyse
+from unlearn.study import Study
 
 RNG = np.random.default_rng(0)
+RESAMPLING = {"resamples": 200, "seed": 0}
 
 
-def row(method, seed, value, metric="ta", arch="net", scope="all", **keys):
-    run = {"arch": arch, "forget": "ten", "method": method, "scope": scope, "seed": seed}
+def row(method, seed, value, metric="ta", arch="net", scope="all", forget="ten", **keys):
+    run = {"arch": arch, "forget": forget, "method": method, "scope": scope, "seed": seed}
     return {**run, "metric": metric, **dict.fromkeys(tables.DETAIL_KEY), **keys, "value": value, "n": 10}
 
 
 def metrics(rows):
     types = {"role": "str", "attack": "str", "layer": "str", "eps": "Float64", "class": "Int64"}
-    return pd.DataFrame(list(rows)).astype(types)
+    return pd.DataFrame(list(rows)).astype({**types, "value": float})
 
 
-# --- intervals ------------------------------------------------------------------------------------
+def compared(rows, confidence=0.95):
+    return compare(metrics(rows), confidence, **RESAMPLING)
+
+
+# --- intervals and tests --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
 @pytest.mark.parametrize("confidence", [0.6, 0.95])
 def test_interval_is_students(n, confidence):
-    values = RNG.normal(size=n)
-    expected = stats.t.interval(confidence, n - 1, values.mean(), stats.sem(values))
-    assert interval(values, confidence) == pytest.approx(expected)
+    values = RNG.normal(size=(4, n))
+    for found, row_ in zip(np.transpose(interval(values, confidence)), values, strict=True):
+        assert found == pytest.approx(stats.t.interval(confidence, n - 1, row_.mean(), stats.sem(row_)))
 
 
-def test_one_seed_has_no_interval():
-    assert interval(np.array([1.0]), 0.95) == (None, None)
+def test_unknown_values_do_not_count():
+    values = np.array([0.1, np.nan, 0.4, 0.2])
+    assert interval(values, 0.95) == pytest.approx(interval(values[[0, 2, 3]], 0.95))
+    assert paired_p(values, np.zeros(4)) == pytest.approx(paired_p(values[[0, 2, 3]], np.zeros(3)))
+
+
+def test_one_seed_has_no_interval_and_no_p():
+    assert np.isnan(interval(np.array([1.0]), 0.95)).all()
+    assert np.isnan(paired_p(np.array([1.0]), np.array([0.5])))
 
 
 def test_p_is_that_of_the_paired_test():
-    one, other = RNG.normal(size=(2, 6))
-    assert paired_p(one - other) == pytest.approx(stats.ttest_rel(one, other).pvalue)
+    one, other = RNG.normal(size=(2, 5, 6))
+    assert paired_p(one, other) == pytest.approx(stats.ttest_rel(one, other, axis=1).pvalue)
 
 
-@pytest.mark.parametrize("differences", [[0.3], [0.0, 0.0, 0.0], [0.5, 0.5]])
-def test_no_p_where_the_spread_says_nothing(differences):
-    assert paired_p(np.array(differences)) is None
+@pytest.mark.parametrize(
+    ("values", "references"),
+    [([0.3, 0.4], [0.3, 0.4]), ([0.5, 0.7], [0.0, 0.2]), ([0.9, 0.8, 0.3], [0.8, 0.7, 0.2])],
+    ids=["equal", "apart", "apart by a tenth, but for rounding"],
+)
+def test_no_p_where_the_spread_says_nothing(values, references):
+    assert np.isnan(paired_p(np.array(values), np.array(references)))
+
+
+def test_holm_by_hand():
+    """0.005 * 4, 0.01 * 3, 0.03 * 2, and 0.04 * 1 but not below its predecessor's; the other family has one test."""
+    p = pd.Series([0.01, 0.04, np.nan, 0.03, 0.005, 0.04])
+    assert holm(p, pd.Series([0, 0, 0, 0, 0, 1])).tolist() == pytest.approx(
+        [0.03, 0.06, np.nan, 0.06, 0.02, 0.04], nan_ok=True
+    )
+
+
+def naive_holm(p):
+    return [
+        min(1, max((len(p) - i) * v for i, v in enumerate(sorted(p)) if v <= own)) if not np.isnan(own) else np.nan
+        for own in p
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_is_the_definition_in_any_order(seed):
+    draw = np.random.default_rng(seed)
+    family = pd.Series(draw.integers(3, size=30))
+    p = pd.Series(draw.uniform(size=30) ** 3)
+    for members in family.groupby(family).groups.values():
+        assert holm(p, family)[members].tolist() == pytest.approx(naive_holm(p[members]))
+    order = draw.permutation(30)
+    shuffled = holm(p[order].reset_index(drop=True), family[order].reset_index(drop=True))
+    assert shuffled.to_numpy() == pytest.approx(holm(p, family).to_numpy()[order])
+
+
+def test_mean_pairwise_is_over_all_pairs():
+    values = RNG.normal(size=(3, 6))
+    expected = [np.mean([abs(a - b) for a, b in itertools.combinations(v, 2)]) for v in values]
+    assert mean_pairwise(values) == pytest.approx(expected)
+    values[:, 2] = np.nan
+    assert mean_pairwise(values) == pytest.approx(mean_pairwise(np.delete(values, 2, axis=1)))
+
+
+def test_bootstrap_is_scipys():
+    values = RNG.exponential(size=12)
+    options = {"confidence_level": 0.9, "n_resamples": 20000, "method": "percentile", "random_state": 0}
+    expected = stats.bootstrap((values,), np.mean, **options).confidence_interval
+    assert bootstrap(values[None], 0.9, 20000, 1)[0] == pytest.approx(expected, abs=0.01)
+
+
+def test_bootstrap_of_two_seeds_is_their_range():
+    """A quarter of the samples holds one seed twice, so at 95 % the ends are the two values."""
+    found = bootstrap(np.array([[0.25, np.nan, 0.75], [0.5, np.nan, np.nan]]), 0.95, 1000, 0)
+    assert found[0].tolist() == [0.25, 0.75]
+    assert np.isnan(found[1]).all()
+
+
+def test_bootstrap_of_a_cell_does_not_depend_on_others(monkeypatch):
+    values = RNG.normal(size=(7, 4))
+    together = bootstrap(values, 0.95, 300, 0)
+    monkeypatch.setattr(comparisons, "BLOCK", 2)
+    assert bootstrap(values, 0.95, 300, 0) == pytest.approx(together)
+    assert bootstrap(values[3:4], 0.95, 300, 0)[0] == pytest.approx(together[3])
+
+
+@pytest.mark.parametrize(("effect", "n"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
+def test_seeds_needed_are_those_of_the_literature(effect, n):
+    """Two-sided paired t test, alpha 0.05, power 0.8, as tabulated by G*Power."""
+    assert seeds_needed(np.array([effect]), 0.95) == n
+
+
+def test_seeds_needed_have_the_power():
+    def power(n, effect):
+        draws = np.random.default_rng(2).normal(effect, 1, size=(40000, n))
+        return (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.1).mean()
+
+    for effect in (0.6, 1.0, 2.5):
+        (n,) = seeds_needed(np.array([effect]), 0.9)
+        assert power(n, effect) > 0.79
+        assert power(n - 1, effect) < 0.8
+
+
+def test_seeds_needed_are_capped_and_fall_with_the_effect():
+    found = seeds_needed(np.geomspace(1e-6, 1e6, 200), 0.95)
+    assert (np.diff(found) <= 0).all()
+    assert (found[0], found[-1]) == (comparisons.MOST_SEEDS, 2)
 
 
 # --- comparisons ----------------------------------------------------------------------------------
@@ -61,22 +171,84 @@ def study():
 
 
 def test_compare_by_hand():
-    found = compare(metrics(study()), 0.95).set_index(["method", "scope"])
+    found = compared(study()).set_index(["method", "scope"])
     assert len(found) == 3
     cf = found.loc["cf", "all"]
     assert cf["mean"] == pytest.approx(0.6)
     assert cf["gap"] == pytest.approx(-0.8 / 3)
+    assert cf["abs_gap"] == pytest.approx(0.8 / 3)
     assert (cf["low"], cf["high"]) == pytest.approx(interval(np.array([0.5, 0.7, 0.6]), 0.95))
+    assert (cf["boot_low"], cf["boot_high"]) == pytest.approx((0.5, 0.7)), "one in 27 samples is one seed thrice"
     assert (cf["gap_low"], cf["gap_high"]) == pytest.approx(interval(np.array([-0.3, -0.2, -0.3]), 0.95))
+    assert cf["spread"] == pytest.approx(0.2 / 3)
     assert cf["p"] == pytest.approx(stats.ttest_rel([0.5, 0.7, 0.6], [0.8, 0.9, 0.9]).pvalue)
+    last = found.loc["retrain", "last"]
+    assert last["p"] < cf["p"]
+    assert cf["p_adjusted"] == pytest.approx(cf["p"])
+    assert last["p_adjusted"] == pytest.approx(2 * last["p"]), "two tests: the reference itself is none"
     assert cf["n"] == 3
 
 
-def test_the_reference_is_retraining_on_all_layers():
-    found = compare(metrics(study()), 0.95).set_index(["method", "scope"])
-    assert found.loc[("retrain", "all"), "gap"] == 0
+def test_the_reference_is_retraining_on_all_layers_and_not_compared_with_itself():
+    found = compared(study()).set_index(["method", "scope"])
+    itself = found.loc[("retrain", "all")]
+    assert itself["gap"] == itself["abs_gap"] == 0
+    assert itself["spread"] == pytest.approx(0.2 / 3)
+    assert itself[["p", "p_adjusted", "equivalent", "seeds_needed"]].isna().all()
     assert found.loc[("retrain", "last"), "gap"] == pytest.approx(0.1 - 2.6 / 3)
-    assert pd.isna(found.loc[("retrain", "all"), "p"])
+
+
+def test_gaps_of_both_signs_cancel_in_the_gap_alone():
+    rows = [row("cf", s, v) for s, v in enumerate([0.4, 0.8])] + [row("retrain", s, 0.6) for s in range(2)]
+    cf = compared(rows).set_index("method").loc["cf"]
+    assert (cf["gap"], cf["abs_gap"]) == pytest.approx((0, 0.2))
+
+
+def pair(values, references, metric="ta", **keys):
+    sides = (("cf", values), ("retrain", references))
+    return [row(method, seed, v, metric, **keys) for method, side in sides for seed, v in enumerate(side)]
+
+
+@pytest.mark.parametrize(
+    ("values", "references", "expected"),
+    [
+        ([0.81, 0.89, 0.90, 0.70], [0.80, 0.90, 0.90, 0.70], "yes"),
+        ([0.30, 0.41, 0.40, 0.22], [0.80, 0.90, 0.90, 0.70], "no"),
+        ([0.60, 1.00, 0.80, 0.90], [0.80, 0.90, 0.90, 0.70], "can't tell"),
+        ([0.81], [0.80], "can't tell"),  # one seed
+        ([0.81, 0.91], [0.80, 0.90], "can't tell"),  # a constant difference
+        ([0.30, 0.41, 0.40], [1.00, 1.00, 1.00], "can't tell"),  # no yardstick
+    ],
+)
+def test_equivalence_by_hand(values, references, expected):
+    cf = compared(pair(values, references)).set_index("method").loc["cf"]
+    assert cf["equivalent"] == expected
+    judged = len(values) > 2 and len(set(references)) > 1
+    assert pd.notna(cf["seeds_needed"]) == judged
+
+
+def test_equivalence_is_two_one_sided_tests():
+    """And "no" is a test against the nearer end of the margin; 400 random cells, all three answers among them."""
+    draw, expected, rows = np.random.default_rng(3), [], []
+    for cell in range(400):
+        n = draw.integers(2, 7)
+        references = draw.normal(size=n)
+        values = references + draw.normal(scale=3) * draw.integers(2) + draw.uniform(0.05, 1) * draw.normal(size=n)
+        d, margin = values - references, mean_pairwise(references[None])[0]
+        lower = stats.ttest_1samp(d, -margin, alternative="greater").pvalue
+        upper = stats.ttest_1samp(d, margin, alternative="less").pvalue
+        outside = abs(d.mean()) > margin and stats.ttest_1samp(d, np.sign(d.mean()) * margin).pvalue < 0.1
+        expected.append("yes" if max(lower, upper) < 0.1 else "no" if outside else "can't tell")
+        rows += pair(values, references, "class_accuracy", role="test", **{"class": cell})
+    assert compared(rows, 0.9).query("method == 'cf'")["equivalent"].tolist() == expected
+    assert min(expected.count(answer) for answer in ("yes", "no", "can't tell")) > 20
+
+
+def test_seeds_needed_find_the_margin():
+    values, references = [0.60, 1.00, 0.80, 0.90], [0.80, 0.90, 0.90, 0.70]
+    cf = compared(pair(values, references)).iloc[0]
+    sd = np.std(np.subtract(values, references), ddof=1)
+    assert cf["seeds_needed"] == seeds_needed(np.array([cf["spread"] / sd]), 0.95)[0] == 22
 
 
 def test_keys_that_apply_are_compared_apart():
@@ -86,16 +258,62 @@ def test_keys_that_apply_are_compared_apart():
                 yield row(method, 0, shift + eps, "robust_accuracy", attack="pgd", eps=eps, role=role)
         yield row(method, 0, shift, "class_accuracy", role="test", **{"class": 3})
 
-    found = compare(metrics([*keyed("cf", 0.5), *keyed("retrain", 0.1)]), 0.95)
+    found = compared([*keyed("cf", 0.5), *keyed("retrain", 0.1)])
     assert len(found) == 10
     assert found.loc[found["method"] == "cf", "gap"].tolist() == pytest.approx([0.4] * 5)
+
+
+def classes(seeds=4, methods=("cf", "rl", "retrain")):
+    draw = np.random.default_rng(5)
+    for method, seed, label in itertools.product(methods, range(seeds), range(3)):
+        yield row(method, seed, draw.random(), "class_accuracy", role="test", **{"class": label})
+
+
+def test_the_order_of_rows_means_nothing():
+    frame = metrics(classes())
+    keys = comparisons.KEY
+    one, other = (
+        compare(f, 0.95, **RESAMPLING).sort_values(keys, ignore_index=True)
+        for f in (frame, frame.sample(frac=1, random_state=0))
+    )
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_names_of_classes_mean_nothing():
+    frame, renamed = metrics(classes()), metrics(classes())
+    renamed["class"] = renamed["class"].map({0: 2, 1: 0, 2: 1}).astype("Int64")
+    found = compare(renamed, 0.95, **RESAMPLING)
+    found["class"] = found["class"].map({2: 0, 0: 1, 1: 2}).astype("Int64")
+    pd.testing.assert_frame_equal(found, compare(frame, 0.95, **RESAMPLING))
+
+
+def test_a_cell_may_have_fewer_seeds():
+    """Its numbers are those of its own seeds, but for the spread of all retrained models."""
+    rows = [r for r in classes(methods=("cf", "retrain")) if (r["method"], r["seed"]) != ("cf", 1)]
+    fewer = [r for r in rows if r["seed"] != 1]
+    own, without = (compared(r).query("method == 'cf'") for r in (rows, fewer))
+    numbers = ["mean", "low", "high", "boot_low", "boot_high", "gap", "gap_low", "gap_high", "abs_gap", "p", "n"]
+    pd.testing.assert_frame_equal(own[numbers], without[numbers])
+    assert (own["n"] == 3).all()
+    assert not np.isclose(own["spread"], without["spread"]).any()
+
+
+def test_p_is_uniform_and_equivalence_rarely_denied_where_there_is_no_difference():
+    draw = np.random.default_rng(6)
+    rows = [
+        row(method, seed, draw.normal(), "class_accuracy", role="test", **{"class": label})
+        for method, seed, label in itertools.product(("cf", "retrain"), range(5), range(300))
+    ]
+    found = compared(rows).query("method == 'cf'")
+    assert stats.kstest(found["p"].astype(float), "uniform").pvalue > 0.01
+    assert (found["equivalent"] == "no").mean() < 0.05
 
 
 def test_columns_of_text_stay_texts_where_no_metric_has_such_a_key(tmp_path):
     """As in a study without attacks, or without metrics per layer."""
     path = str(tmp_path / "metrics.parquet")
     tables.write("metrics", path, metrics(row(method, 0, 0.5) for method in ("cf", "retrain")), {})
-    found = compare(tables.read("metrics", path).to_pandas(), 0.95)
+    found = compare(tables.read("metrics", path).to_pandas(), 0.95, **RESAMPLING)
     tables.write("comparisons", path, found, {})
 
 
@@ -109,88 +327,484 @@ def test_columns_of_text_stay_texts_where_no_metric_has_such_a_key(tmp_path):
 )
 def test_a_missing_reference_is_an_error(missing):
     with pytest.raises(AnalysisError, match=r"no exact retraining for net, ten, seed \d: ta"):
-        compare(metrics(r for r in study() if not missing(r)), 0.95)
+        compared(r for r in study() if not missing(r))
 
 
-# --- correlations ---------------------------------------------------------------------------------
+# --- rank correlations ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("levels", [3, 1000])
-def test_spearman_is_scipys(levels):
-    """With and without ties."""
-    x, y = RNG.integers(levels, size=(2, 5, 30))
-    for one, other, found in zip(x, y, spearman(x, y), strict=True):
-        assert found == pytest.approx(stats.spearmanr(one, other).statistic)
+def naive_partial(x, y, z):
+    """Pearson's correlation of the residuals of ranks on ranks."""
+    x, y, z = (stats.rankdata(v) for v in (x, y, z))
+    left = [v - np.polyval(np.polyfit(z, v, 1), z) for v in (x, y)]
+    return stats.pearsonr(*left).statistic
+
+
+REFERENCES = {
+    spearman: lambda x, y: stats.spearmanr(x, y).statistic,
+    kendall: lambda x, y: stats.kendalltau(x, y).statistic,
+    partial_spearman: naive_partial,
+}
+SIZES = [4, 4, 4, 3]  # runs of each seed
+
+
+def drawn(count, levels=1000, seed=0):
+    """Columns of 15 runs of four seeds, as arrays and as Columns."""
+    seeds = np.repeat(np.arange(len(SIZES)), SIZES)
+    arrays = np.random.default_rng(seed).integers(levels, size=(count, len(seeds))).astype(float)
+    clusters = Clusters(seeds, 150, 1)
+    return arrays, [Column(array, clusters) for array in arrays], clusters
+
+
+@pytest.mark.parametrize("levels", [3, 1000], ids=["ties", "no ties"])
+@pytest.mark.parametrize("statistic", REFERENCES, ids=lambda f: f.__name__)
+def test_coefficients_are_scipys(statistic, levels):
+    others = 2 if statistic is partial_spearman else 1
+    arrays, columns, _ = drawn(2 + others, levels)
+    found, _, _ = statistic(columns[:2], *columns[2:])
+    assert found == pytest.approx([REFERENCES[statistic](x, *arrays[2:]) for x in arrays[:2]])
+
+
+@pytest.mark.filterwarnings("ignore:An input array is constant", "ignore:Polyfit")
+@pytest.mark.parametrize("levels", [3, 1000], ids=["ties", "no ties"])
+@pytest.mark.parametrize("statistic", REFERENCES, ids=lambda f: f.__name__)
+def test_a_bootstrap_sample_repeats_all_runs_of_a_seed(statistic, levels):
+    arrays, columns, clusters = drawn(3 if statistic is partial_spearman else 2, levels)
+    _, found, _ = statistic(columns[:1], *columns[1:])
+    assert len(found) == len(clusters.distinct) > 20
+    seen = 0
+    for counts, coefficient in zip(clusters.distinct, found[:, 0], strict=True):
+        repeated = np.repeat(arrays, np.repeat(counts, SIZES), axis=1)
+        expected = REFERENCES[statistic](*repeated)
+        if np.isfinite(coefficient):
+            assert coefficient == pytest.approx(expected)
+            seen += 1
+    assert seen > 20
+
+
+@pytest.mark.parametrize("statistic", [spearman, kendall], ids=lambda f: f.__name__)
+def test_permutations_are_scipys(statistic, monkeypatch):
+    monkeypatch.setattr(correlations, "BLOCK", 15 * 15 * 7)
+    (x, y), columns, clusters = drawn(2, 5)
+    _, _, found = statistic(columns[:1], columns[1])
+    assert found[:, 0] == pytest.approx([REFERENCES[statistic](x, y[order]) for order in clusters.permutations])
+
+
+def test_permutations_of_the_partial_correlation_move_residuals():
+    (x, y, z), columns, clusters = drawn(3)
+    x, y, z = (stats.rankdata(v) for v in (x, y, z))
+    fitted = np.polyval(np.polyfit(z, y, 1), z)
+
+    def pearson(moved):
+        left = [v - np.polyval(np.polyfit(z, v, 1), z) for v in (x, moved)]
+        return stats.pearsonr(*left).statistic
+
+    expected = [pearson(fitted + (y - fitted)[order]) for order in clusters.permutations]
+    assert partial_spearman(columns[:1], *columns[1:])[2][:, 0] == pytest.approx(expected)
+
+
+def test_permutations_stay_within_a_seed():
+    seeds = np.array([3, 1, 3, 1, 1, 3])
+    clusters = Clusters(seeds, 200, 0)
+    assert (seeds[clusters.permutations] == seeds).all()
+    assert (np.sort(clusters.permutations, axis=1) == np.arange(6)).all()
+    assert len(np.unique(clusters.permutations, axis=0)) == 36, "all of them"
+
+
+def test_samples_are_drawn_as_often_as_chance_would():
+    """Of two seeds: both with probability 1/2, either twice with 1/4."""
+    clusters = Clusters(np.array([0, 0, 1]), 4000, 0)
+    share = {tuple(c): np.mean(clusters.drawn == i) for i, c in enumerate(clusters.distinct.tolist())}
+    assert share == pytest.approx({(0, 2): 0.25, (1, 1): 0.5, (2, 0): 0.25}, abs=0.03)
+    assert clusters.weights.tolist() == [[0, 0, 2], [1, 1, 1], [2, 2, 0]]
+
+
+def summary(x, y, seeds, confidence=0.95, resamples=500, seed=0):
+    clusters = Clusters(np.asarray(seeds), resamples, seed)
+    return summaries(spearman([Column(x, clusters)], Column(y, clusters)), clusters, confidence)[0]
 
 
 def test_a_planted_correlation_is_found():
-    x = RNG.normal(size=40)
-    coefficient, low, high, p = resampled(x, np.exp(x) + 0.1 * RNG.normal(size=40), 0.95, 500, 0)
+    x, seeds = RNG.normal(size=40), np.arange(40) % 8
+    coefficient, low, high, p = summary(x, np.exp(x) + 0.1 * RNG.normal(size=40), seeds)
     assert coefficient > 0.9
     assert 0.7 < low < coefficient < high <= 1
     assert p == pytest.approx(1 / 501)
-    reverse = resampled(x, -x, 0.95, 500, 0)
-    assert reverse[0] == -1
-    assert reverse[3] == pytest.approx(1 / 501), "two-sided"
+    reverse = summary(x, -x, seeds)
+    assert reverse == pytest.approx((-1, -1, -1, 1 / 501)), "two-sided"
 
 
-def test_p_is_uniform_where_there_is_nothing_to_find():
-    draw = np.random.default_rng(1)
-    p = np.array([resampled(*draw.normal(size=(2, 12)), 0.95, 199, seed)[3] for seed in range(200)])
-    assert p.min() >= 1 / 200
+def test_p_is_uniform_where_there_is_nothing_to_find_within_seeds():
+    """Though x and y share what their seeds have in common, which runs taken for independent would show."""
+    draw, seeds = np.random.default_rng(1), np.repeat(np.arange(3), 6)
+    p, naive = [], []
+    for _ in range(200):
+        x, y = 2 * draw.normal(size=3)[seeds] + draw.normal(size=(2, 18))
+        p.append(summary(x, y, seeds, resamples=199)[3])
+        naive.append(stats.spearmanr(x, y).pvalue)
+    assert min(p) >= 1 / 200
+    assert max(p) <= 1
     assert stats.kstest(p, "uniform").pvalue > 0.01
+    assert np.mean(np.less(naive, 0.05)) > 0.5
 
 
-def test_p_is_close_to_scipys():
+def test_p_is_close_to_scipys_for_one_seed():
     x = RNG.normal(size=15)
     y = x + 2 * RNG.normal(size=15)
-    assert resampled(x, y, 0.95, 5000, 0)[3] == pytest.approx(stats.spearmanr(x, y).pvalue, abs=0.03)
+    found = summary(x, y, np.zeros(15), resamples=5000)
+    assert found[3] == pytest.approx(stats.spearmanr(x, y).pvalue, abs=0.03)
+    assert found[1:3] == (None, None), "one seed says nothing of others"
 
 
 @pytest.mark.parametrize(("x", "y"), [([1, 2, 3], [1, 2, 3]), ([1, 1, 1, 1], [1, 2, 3, 4]), ([1, 2, 3, 4], [5] * 4)])
-def test_nothing_is_said_of_three_runs_or_a_constant(x, y):
-    assert resampled(np.array(x), np.array(y), 0.95, 100, 0) == (None,) * 4
+@pytest.mark.parametrize("statistic", REFERENCES, ids=lambda f: f.__name__)
+def test_nothing_is_said_of_three_runs_or_a_constant(statistic, x, y):
+    clusters = Clusters(np.arange(len(x)) % 2, 100, 0)
+    beside = [[2, 3, 1, 4][: len(x)]] if statistic is partial_spearman else []
+    outcome = statistic([Column(x, clusters)], *(Column(v, clusters) for v in [y, *beside]))
+    assert summaries(outcome, clusters, 0.95) == [(None,) * 4]
 
 
 def test_resampling_is_seeded():
     x, y = RNG.normal(size=(2, 10))
-    assert resampled(x, y, 0.95, 100, 3) == resampled(x, y, 0.95, 100, 3) != resampled(x, y, 0.95, 100, 4)
+    seeds = np.arange(10) % 5
+    assert summary(x, y, seeds, seed=3) == summary(x, y, seeds, seed=3) != summary(x, y, seeds, seed=4)
 
 
-def runs(arch, relation, count=12):
-    for seed in range(count):
+# --- the table of correlations --------------------------------------------------------------------
+
+HEADLINE = 0.1
+
+
+def runs(arch, relation, count=12, seeds=4):
+    for i in range(count):
+        method, seed, x = f"m{i // seeds}" if i >= seeds else "retrain", i % seeds, i / 10
+        yield row(method, seed, (5 * i % 17) / 10, "ta", arch)
         for role in ("test", "forget"):
             for metric in correlations.X:
-                yield row("cf", seed, seed / 10, metric, arch, role=role)
-        drop = relation(seed / 10)
-        yield row("cf", seed, drop, correlations.Y, arch, role="test", attack="pgd", eps=0.1)
-        yield row("cf", seed, -drop, correlations.Y, arch, role="retain", attack="pgd", eps=0.1)
+                yield row(method, seed, x, metric, arch, role=role)
+        for eps in (HEADLINE, 0.2):
+            yield row(method, seed, relation(x), "robustness_drop", arch, role="test", attack="pgd", eps=eps)
+            yield row(method, seed, -relation(x), "robustness_drop", arch, role="retain", attack="pgd", eps=eps)
+        yield row(method, seed, -relation(x), "aurc", arch, role="test", attack="pgd")
+
+
+def correlated(rows):
+    return correlate(metrics(rows), 0.95, 100, 0, HEADLINE)
 
 
 def test_correlate_pairs_runs_per_architecture_attack_radius_and_role():
-    frame = metrics([*runs("up", lambda x: x**2), *runs("down", lambda x: -x, 5)]).sample(frac=1, random_state=0)
-    found = correlate(frame, 0.95, 100, 0).set_index(["arch", "x"])
-    assert len(found) == 2 * 2, "retain was attacked but not probed"
+    found = correlated([*runs("up", lambda x: x**2), *runs("down", lambda x: -x, 5)])
+    assert len(found) == 2 * 8 * (3 + 1 + 3), "headline, other radius, aurc; retain was attacked but not probed"
     assert set(found["role"]) == {"test"}
-    for x in correlations.X:
-        assert found.loc[("up", x), "coefficient"] == 1
-        assert found.loc[("down", x), "coefficient"] == -1
-        assert found.loc[("up", x), "n"] == 12
+    assert set(found["x"]) == set(correlations.X)
+    assert set(found.loc[found["eps"] == 0.2, "statistic"]) == {"spearman"}
+    for key, group in found.groupby(["y", "eps"], dropna=False):
+        assert key[0] == "robustness_drop" or np.isnan(key[1])
+        sign = 1 if key[0] == "robustness_drop" else -1
+        assert group["coefficient"].tolist() == [sign if arch == "up" else -sign for arch in group["arch"]]
+    assert found.drop_duplicates("arch")[["n", "seeds"]].to_numpy().tolist() == [[12, 4], [5, 4]]
+
+
+def test_correlations_do_not_depend_on_the_order_of_rows():
+    frame = metrics(runs("net", lambda x: (x - 0.5) ** 2))
+    keys = ["x", "y", "eps", "statistic"]
+    one, other = (
+        correlate(f, 0.95, 100, 0, HEADLINE).sort_values(keys, ignore_index=True)
+        for f in (frame, frame.sample(frac=1, random_state=0))
+    )
+    pd.testing.assert_frame_equal(one, other)
+    assert one["p"].between(1 / 101, 1).all()
+
+
+def test_a_correlation_by_way_of_accuracy_is_gone_at_equal_accuracy():
+    draw = np.random.default_rng(4)
+
+    def confounded():
+        for method, seed in itertools.product("abcdefghij", range(4)):
+            ta = draw.normal()
+            yield row(method, seed, ta)
+            yield row(method, seed, ta + 0.3 * draw.normal(), correlations.X[0], role="test")
+            drop = ta + 0.3 * draw.normal()
+            yield row(method, seed, drop, "robustness_drop", role="test", attack="pgd", eps=HEADLINE)
+
+    found = correlated(confounded()).set_index("statistic")
+    assert found.loc["spearman", "coefficient"] > 0.8
+    assert found.loc["spearman", "p"] == pytest.approx(1 / 101)
+    assert abs(found.loc["partial_spearman", "coefficient"]) < 0.3
+    assert found.loc["partial_spearman", "p"] > 0.05
+
+
+def test_clean_accuracy_need_not_be_measured():
+    found = correlated(r for r in runs("net", lambda x: x) if r["metric"] != "ta")
+    assert set(found["statistic"]) == {"spearman", "kendall"}
+
+
+@pytest.mark.parametrize("lost", ["ta", "aurc", "robustness_drop", "fairness_gap_last"])
+def test_a_run_that_lacks_a_side_is_an_error(lost):
+    rows = [r for r in runs("net", lambda x: x) if (r["metric"], r["method"], r["seed"]) != (lost, "m1", 2)]
+    with pytest.raises(AnalysisError, match=f"no {lost} for net, ten, m1, all, 2"):
+        correlated(rows)
+
+
+# --- conjectures ----------------------------------------------------------------------------------
+
+SETTINGS = Settings(0.95, 200, 0, "pgd", HEADLINE)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "predicted", "seeds", "verdict", "reason"),
+    [
+        (0.1, 0.4, 0.01, 1, 3, "supported", "the interval lies above 0"),
+        (-0.4, -0.1, 0.01, -1, 3, "supported", "the interval lies below 0"),
+        (0.1, 0.4, 0.01, -1, 3, "contradicted", "the interval lies above 0"),
+        (-0.4, -0.1, 0.01, 1, 3, "contradicted", "the interval lies below 0"),
+        (-0.1, 0.4, 0.01, 1, 3, "not supported", "the interval includes 0"),
+        (0.0, 0.4, 0.01, 1, 3, "not supported", "the interval includes 0"),
+        (0.1, 0.4, 0.06, 1, 3, "not supported", "the interval lies above 0, but p >= 0.05"),
+        (-0.4, -0.1, 0.06, 1, 3, "not supported", "the interval lies below 0, but p >= 0.05"),
+        (0.1, 0.4, 0.01, 1, 2, "can't tell", "2 seeds, at least 3 are needed"),
+        (None, None, 0.01, 1, 1, "can't tell", "1 seed, at least 3 are needed"),
+        (0.1, 0.1, None, 1, 3, "can't tell", "undefined: nothing varies"),
+    ],
+)
+def test_the_verdict_follows_from_interval_p_and_seeds(low, high, p, predicted, seeds, verdict, reason):
+    finding = Finding("c", "net", None, None, "x", "y", "spearman", 0.2, low, high, p, 9, seeds)
+    assert finding.judged(predicted, 1 - 0.95)[-2:] == (verdict, reason)
+
+
+def concluded(rows, trajectory=None, settings=SETTINGS):
+    frame = metrics(rows)
+    found = correlate(frame, settings.confidence, settings.resamples, settings.seed, settings.headline_eps)
+    return conclude(frame, found, trajectory, settings).set_index("conjecture")
+
+
+@pytest.mark.parametrize(
+    ("sign", "seeds", "verdict"), [(1, 4, "supported"), (-1, 4, "contradicted"), (1, 2, "can't tell")]
+)
+def test_a_larger_gap_with_a_larger_drop(sign, seeds, verdict):
+    found = concluded(runs("net", lambda x: sign * x, 16, seeds)).loc[[conjectures.LARGER]]
+    assert found["statistic"].tolist() == ["spearman", "partial_spearman"]
+    assert found["verdict"].tolist() == [verdict] * 2
+    assert found["coefficient"].tolist() == pytest.approx([sign] * 2)
+    assert found[["attack", "eps", "n", "seeds"]].to_numpy().tolist() == [["pgd", HEADLINE, 16, seeds]] * 2
+
+
+def test_only_the_headline_attack_radius_and_the_test_images_are_judged():
+    other = [
+        row(f"m{i // 4}" if i >= 4 else "retrain", i % 4, -i, "robustness_drop", role=role, attack=attack, eps=HEADLINE)
+        for i, (role, attack) in itertools.product(range(16), [("test", "fgsm"), ("forget", "pgd")])
+    ]
+    found = concluded([*runs("net", lambda x: x, 16), *other]).loc[[conjectures.LARGER]]
+    assert found["verdict"].tolist() == ["supported"] * 2
+
+
+def drops(values, method, forget="ten", scope="all"):
+    for seed, value in enumerate(values):
+        keys = {"role": "test", "attack": "pgd", "eps": HEADLINE}
+        yield row(method, seed, value, "robustness_drop", scope=scope, forget=forget, **keys)
+
+
+RETRAINED = (0.2, 0.3, 0.25, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("extra", "verdict"),
+    [
+        ((0.1, 0.12, 0.1, 0.09), "supported"),
+        ((-0.1, -0.12, -0.1, -0.09), "contradicted"),
+        ((0.1, -0.12, 0.1, -0.09), "not supported"),
+        ((0.1, 0.12), "can't tell"),
+        ((0.1, 0.1, 0.1), "can't tell"),
+    ],
+)
+def test_approximate_methods_lose_more(extra, verdict):
+    """The mean of two methods, one of which is like retraining; original and other scopes do not count."""
+    exact = RETRAINED[: len(extra)]
+    rows = [
+        *drops(exact, "retrain"),
+        *drops(exact, "rl"),
+        *drops(np.add(exact, extra), "cf"),
+        *drops([0.9] * len(extra), "original"),
+        *drops([0.9] * len(extra), "cf", scope="last"),
+    ]
+    found = concluded(rows).loc[conjectures.FRAGILE]
+    assert found["verdict"] == verdict
+    assert found["coefficient"] == pytest.approx(np.mean(extra) / 2)
+    assert (found["n"], found["seeds"]) == (2 * len(extra), len(extra))
+    if len(extra) == 4:
+        assert (found["low"], found["high"]) == pytest.approx(interval(np.array(extra) / 2, 0.95))
+        assert found["p"] == pytest.approx(stats.ttest_1samp(extra, 0).pvalue)
+
+
+def test_forget_sets_are_averaged_not_counted_as_seeds():
+    rows = [
+        *(r for forget in ("ten", "class") for r in drops(RETRAINED, "retrain", forget)),
+        *drops(np.add(RETRAINED, (0.1, 0.12, 0.1, 0.09)), "cf"),
+        *drops(np.add(RETRAINED, (0.3, 0.28, 0.2, 0.29)), "cf", "class"),
+    ]
+    found = concluded(rows).loc[conjectures.FRAGILE]
+    assert (found["low"], found["high"]) == pytest.approx(interval(np.array([0.2, 0.2, 0.15, 0.19]), 0.95))
+    assert (found["n"], found["seeds"]) == (8, 4)
+
+
+def scoped(gap, time, seeds=4, parts=conjectures.PARTS):
+    """Retrained models that differ by 0.02 on average, and `cf` on two scopes that differ by gap and time."""
+    noise = np.array([0.001, -0.001, 0.0005, 0.0])
+    spread = np.array([0.5, 0.53, 0.5, 0.53])  # of 6 pairs 4 differ by 0.03: 0.02
+    for seed in range(seeds):
+        yield from (row("retrain", seed, spread[seed], part) for part in parts)
+        for metric, wide, narrow in (
+            ("average_gap", 0.05, 0.05 + gap + noise[seed]),
+            ("relative_seconds", 0.4, 0.4 * time * (1 + noise[seed])),
+            ("relative_memory", 0.5, 0.25),
+        ):
+            yield row("retrain", seed, float(metric != "average_gap"), metric)
+            yield row("cf", seed, wide, metric)
+            yield row("cf", seed, narrow, metric, scope="intermediate+last")
+
+
+@pytest.mark.parametrize(
+    ("gap", "time", "seeds", "verdict"),
+    [
+        (0.01, 0.6, 4, "supported"),  # worse, but not by more than two retrained models differ
+        (-0.01, 0.6, 4, "supported"),
+        (0.04, 0.6, 4, "contradicted"),
+        (0.01, 1.3, 4, "contradicted"),
+        (0.02, 0.6, 4, "not supported"),
+        (0.01, 1.0, 4, "not supported"),
+        (0.01, 0.6, 2, "can't tell"),
+    ],
+)
+def test_intermediate_and_last_layers_are_enough_and_cheaper(gap, time, seeds, verdict):
+    found = concluded(scoped(gap, time, seeds)).loc[conjectures.ENOUGH].set_index("y")
+    assert found.index.tolist() == ["average_gap", "relative_seconds", "relative_memory"]
+    assert found["verdict"].tolist() == [verdict] * 3
+    assert found["x"].tolist() == ["cf"] * 3
+    assert found["coefficient"].tolist() == pytest.approx([gap, time, 0.5], abs=1e-3)
+    assert found["statistic"].tolist() == ["mean_difference", "ratio", "ratio"]
+    if seeds == 4:
+        assert "the retrain-retrain spread of 0.02," in found["reason"].iloc[0]
+    else:
+        assert found["reason"].iloc[0] == "2 seeds, at least 3 are needed"
+
+
+def test_a_ratio_has_a_geometric_mean():
+    rows = [r for r in scoped(0, 1) if r["metric"] != "relative_seconds"]
+    ratios = np.array([0.25, 1.0, 0.5, 0.5])
+    for seed, ratio in enumerate(ratios):
+        rows += [row("cf", seed, 0.4, "relative_seconds"), row("retrain", seed, 1.0, "relative_seconds")]
+        rows += [row("cf", seed, 0.4 * ratio, "relative_seconds", scope="intermediate+last")]
+    found = concluded(rows).loc[conjectures.ENOUGH].set_index("y").loc["relative_seconds"]
+    assert found["coefficient"] == pytest.approx(0.5)
+    assert (found["low"], found["high"]) == pytest.approx(np.exp(interval(np.log(ratios), 0.95)))
+
+
+def checkpoints(slope, seeds=4, arch="net"):
+    draw = np.random.default_rng(7)
+    rows = [
+        {"arch": arch, "seed": seed, "epoch": epoch, "accuracy": epoch / 10 + 0.02 * draw.normal()}
+        for seed, epoch in itertools.product(range(seeds), range(10))
+    ]
+    gap = {"relative_fairness_gap_mean": [1 + slope * r["epoch"] + 0.1 * draw.normal() for r in rows]}
+    return pd.DataFrame(rows).assign(**gap, fairness_gap_mean=1.0).sample(frac=1, random_state=0)
+
+
+@pytest.mark.parametrize(
+    ("slope", "seeds", "verdict"),
+    [(-0.1, 4, "supported"), (0.1, 4, "contradicted"), (0.0, 4, "not supported"), (-0.1, 2, "can't tell")],
+)
+def test_a_well_trained_model_has_a_small_gap(slope, seeds, verdict):
+    followed = checkpoints(slope, seeds)
+    found = concluded(runs("net", lambda x: x), followed).loc[conjectures.TRAINED]
+    assert found["verdict"] == verdict
+    expected = stats.spearmanr(followed["accuracy"], followed["relative_fairness_gap_mean"]).statistic
+    assert found["coefficient"] == pytest.approx(expected)
+    assert (found["n"], found["seeds"]) == (10 * seeds, seeds)
+
+
+@pytest.mark.parametrize("trajectory", [None, checkpoints(-0.1, arch="other")], ids=["none", "of another"])
+def test_what_was_not_followed_cannot_be_told(trajectory):
+    found = concluded(runs("net", lambda x: x), trajectory).loc[conjectures.TRAINED]
+    assert (found["verdict"], found["reason"], found["n"]) == ("can't tell", "pretraining was not followed", 0)
+
+
+def test_what_was_not_measured_cannot_be_told(tmp_path):
+    found = concluded([row(m, s, 0.5) for m in ("cf", "retrain") for s in range(3)])
+    assert set(found["verdict"]) == {"can't tell"}
+    assert found["reason"].tolist() == [
+        "not all measured: relative_fairness_gap_mean, robustness_drop",
+        "not all measured: relative_fairness_gap_mean, robustness_drop, ta",
+        "robustness_drop was not measured",
+        "no method ran on both scopes, intermediate+last and all",
+        "pretraining was not followed",
+    ]
+    tables.write("conjectures", tmp_path / "t", found.reset_index(), {})
+
+
+@pytest.mark.parametrize(
+    ("left", "reason"),
+    [
+        (["average_gap"], "not measured: average_gap"),
+        (["relative_seconds"], "not measured: relative_seconds"),
+        (["average_gap", "relative_seconds"], "not measured: average_gap and relative_seconds"),
+        (["ua"], "not all measured: ua, ra, ta, mia_efficacy"),
+    ],
+)
+def test_sufficiency_needs_its_metrics(left, reason):
+    found = concluded(r for r in scoped(0.01, 0.6) if r["metric"] not in left).loc[[conjectures.ENOUGH]]
+    assert set(found["verdict"]) == {"can't tell"}
+    assert set(found["reason"]) == {reason}
+
+
+def test_no_approximate_method():
+    found = concluded([*drops(RETRAINED, "retrain"), *drops(RETRAINED, "original")]).loc[conjectures.FRAGILE]
+    assert (found["verdict"], found["reason"]) == ("can't tell", "no approximate method ran on all layers")
+
+
+# --- the stage ------------------------------------------------------------------------------------
+
+
+def analysed(rows, tmp_path):
+    path, names = str(tmp_path / "metrics.parquet"), ("comparisons", "correlations", "conjectures")
+    tables.write("metrics", path, metrics(rows), {})
+    analyse(path, *(str(tmp_path / name) for name in names), SETTINGS._asdict())
+    return {name: tables.read(name, tmp_path / name).to_pandas() for name in names}
 
 
 def test_a_study_need_not_measure_both_sides(tmp_path):
-    path = str(tmp_path / "metrics.parquet")
-    only = [row(m, 0, 0.5, role="test", layer="a", attack="pgd", eps=0.1) for m in ("cf", "retrain")]
-    tables.write("metrics", path, metrics(only), {})
-    analyse(path, str(tmp_path / "a"), str(tmp_path / "b"), {"confidence": 0.95, "resamples": 100, "seed": 0})
-    assert len(tables.read("comparisons", tmp_path / "a")) == 2
-    assert len(tables.read("correlations", tmp_path / "b")) == 0
+    found = analysed(
+        [row(m, 0, 0.5, role="test", layer="a", attack="pgd", eps=0.1) for m in ("cf", "retrain")], tmp_path
+    )
+    assert {name: len(table) for name, table in found.items()} == {
+        "comparisons": 2,
+        "correlations": 0,
+        "conjectures": 5,
+    }
 
 
-def test_the_stage_writes_both_tables(tmp_path):
-    path, out = str(tmp_path / "metrics.parquet"), [str(tmp_path / name) for name in ("comparisons", "correlations")]
-    own = [*runs("net", lambda x: x), *(row("cf", s, 0.2, "fairness_gap", role="test", layer="a") for s in range(12))]
-    tables.write("metrics", path, metrics([*own, *({**r, "method": "retrain"} for r in own)]), {})
-    analyse(path, *out, {"confidence": 0.95, "resamples": 100, "seed": 0})
-    assert len(tables.read("comparisons", out[0])) == 2 * 7
-    assert len(tables.read("correlations", out[1])) == 2
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seeds", [1, 2, 4])
+def test_the_stage_writes_three_tables(seeds, tmp_path):
+    own = [*runs("net", lambda x: x**2, 3 * seeds, seeds), *runs("vit", lambda x: -x, 3 * seeds, seeds)]
+    own += [
+        row(method, s, 0.2, "fairness_gap", role="test", layer="a")
+        for method in ("m1", "retrain")
+        for s in range(seeds)
+    ]
+    found = analysed(own, tmp_path)
+    of_a_run = 1 + 2 * 8 + 2 * 2 + 1  # accuracy, gaps by role, drops by radius and role, aurc
+    assert len(found["comparisons"]) == 2 * 3 * of_a_run + 2
+    assert len(found["correlations"]) == 2 * 8 * (3 + 1 + 3)
+    assert found["conjectures"].groupby("arch").size().to_dict() == {"net": 5, "vit": 5}
+
+
+def test_a_study_has_the_settings_of_the_stage(config, schema):
+    settings = Study(config, schema).analysis_settings()
+    assert set(settings) == set(Settings._fields)
+    assert settings["attack"] == config["attacks"][-1]
+
+
+@pytest.mark.parametrize("module", [comparisons, correlations, conjectures], ids=lambda m: m.__name__)
+def test_examples(module):
+    assert doctest.testmod(module, extraglobs={"np": np}).failed == 0

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from scipy.stats import spearmanr
 
 from unlearn import registry, tables
 from unlearn.analysis.comparisons import compare
@@ -64,7 +65,11 @@ def studies(tmp_path_factory):
     for seeds in (1, 3):
         folder = tmp_path_factory.mktemp(f"seeds{seeds}")
         frame = metrics(seeds)
-        parts = {"metrics": frame, "comparisons": compare(frame, 0.95), "correlations": correlate(frame, 0.95, 100, 0)}
+        parts = {
+            "metrics": frame,
+            "comparisons": compare(frame, 0.95, 100, 0),
+            "correlations": correlate(frame, 0.95, 100, 0, HEADLINE),
+        }
         found[seeds] = {kind: str(folder / f"{kind}.parquet") for kind in parts}
         for kind, part in parts.items():
             tables.write(kind, found[seeds][kind], part, {})
@@ -169,7 +174,18 @@ def test_gap_vs_robustness_plots_every_run(study):
     assert sorted(points[:, 1]) == pytest.approx(sorted(100 * frame["robustness_drop"]))
     assert set(frame["attack"]) == {"pgd"}
     assert set(frame["eps"]) == {HEADLINE}
-    assert "Spearman" in found.axes[0].texts[0].get_text()
+    caption = found.axes[0].texts[0].get_text()
+    assert f"Spearman {frame['coefficient'].iloc[0]:+.2f}" in caption
+    seeds = study["metrics"]["seed"].nunique()
+    assert ("[" in caption) == (seeds > 1), "one seed has no interval"
+    assert caption.endswith(", 1 seed" if seeds == 1 else ", 3 seeds")
+
+
+def test_gap_vs_robustness_gives_spearmans_coefficient(study):
+    frame, _ = drawn("gap_vs_robustness", study)
+    for arch, runs in frame.groupby("arch"):
+        expected = spearmanr(runs["fairness_gap"], runs["robustness_drop"]).statistic
+        assert runs["coefficient"].tolist() == pytest.approx([expected] * len(runs)), arch
 
 
 @pytest.mark.parametrize("figure", FIGURES)

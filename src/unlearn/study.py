@@ -166,7 +166,8 @@ class Study:
         )
 
     def analysis_settings(self) -> dict[str, Any]:
-        return canonical(self.config["settings"]["analysis"])
+        headline = {"attack": self.config["attacks"][-1], "headline_eps": self.dataset["headline_eps"]}
+        return canonical({**self.config["settings"]["analysis"], **headline})
 
     def _execution(self) -> dict[str, Any]:
         chosen = {key: self.config[key] for key in ("precision", "stored_prefix")}

@@ -41,6 +41,7 @@ rule analyse:
     output:
         comparisons="<results>/comparisons.parquet",
         correlations="<results>/correlations.parquet",
+        conjectures="<results>/conjectures.parquet",
     log:
         "<logs>/analyse.log",
     conda:
@@ -49,7 +50,7 @@ rule analyse:
         settings=settings("analysis"),
         code=code("analyse"),
     message:
-        "Compare with exact retraining, correlate"
+        "Compare with exact retraining, correlate, judge the conjectures"
     script:
         "../scripts/analyse.py"
 

@@ -1,44 +1,169 @@
-"""Every cell of a study over its seeds, beside exact retraining with the same seeds."""
+"""Every cell of a study over its seeds, beside exact retraining with the same seeds.
+
+Seeds are the unit: a cell is its n runs, a difference is that of a run to exact retraining with the
+same seed. The yardstick for "indistinguishable from retraining" is the retrain-retrain spread, the
+mean absolute difference between two retrained models that differ in their seed alone.
+"""
+
+from functools import cache
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from unlearn.tables import CELL_KEY, DETAIL_KEY
 
 REFERENCE = ("retrain", "all")
 GROUP = ["arch", "forget", "metric", *DETAIL_KEY]
 KEY = [*CELL_KEY, "metric", *DETAIL_KEY]
+POWER = 0.8
+MOST_SEEDS = 1000
+CONSTANT = 1e-12  # a spread below this share of the values is rounding: (0.9 - 0.8) - (0.8 - 0.7) is 8e-17
+BLOCK = 4096  # cells that are resampled at a time: 64 MB with 2000 resamples
 
 
 class AnalysisError(ValueError):
     """Metrics that cannot be analysed, such as a missing reference."""
 
 
-def interval(values: np.ndarray, confidence: float) -> tuple[float | None, float | None]:
-    """Student's t interval of the mean; (None, None) for fewer than two values.
+def interval(values: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Student's t interval of the mean along the last axis; NaN values are unknown, fewer than two have none.
 
-    >>> interval(np.array([1.0, 3.0]), 0.5)
-    (1.0, 3.0)
+    >>> low, high = interval(np.array([[1.0, 3.0, np.nan], [1.0, np.nan, np.nan]]), 0.5)
+    >>> low, high
+    (array([ 1., nan]), array([ 3., nan]))
     """
-    if len(values) < 2:
-        return None, None
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
-    return round(float(values.mean() - half), 15), round(float(values.mean() + half), 15)
+    n = np.isfinite(values).sum(-1)
+    half = stats.t.ppf((1 + confidence) / 2, n - 1) * _sd(values) / np.sqrt(n)
+    return _mean(values) - half, _mean(values) + half
 
 
-def paired_p(differences: np.ndarray) -> float | None:
-    """Two-sided p of a paired t test; None where the spread over seeds says nothing."""
-    if len(differences) < 2 or np.ptp(differences) == 0:
-        return None
-    return float(stats.ttest_1samp(differences, 0).pvalue)
+def paired_p(values: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Two-sided p of a paired t test along the last axis; NaN where the spread over seeds says nothing."""
+    differences, n = values - references, np.isfinite(values).sum(-1)
+    sd, largest = _sd(differences), np.nanmax(np.abs([values, references]), axis=(0, -1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = _mean(differences) / sd * np.sqrt(n)
+        return np.where(sd > CONSTANT * largest, 2 * stats.t.sf(np.abs(t), n - 1), np.nan)
 
 
-def compare(metrics: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """Rows of the comparisons table. ``gap`` is the mean over seeds of run - retrain.
+def holm(p: pd.Series, family: pd.Series) -> pd.Series:
+    """p adjusted for all tests of its ``family`` (Holm 1979); a null p is no test.
+
+    >>> holm(pd.Series([0.03, 0.01, 0.04]), pd.Series([0, 0, 0])).tolist()
+    [0.06, 0.03, 0.06]
+    """
+    ordered = p.dropna().sort_values(kind="stable")
+    groups = family[ordered.index]
+    of_family = ordered.groupby(groups)
+    remaining = of_family.transform("size") - of_family.cumcount()
+    return (ordered * remaining).groupby(groups).cummax().clip(upper=1).reindex(p.index)
+
+
+def mean_pairwise(values: np.ndarray) -> np.ndarray:
+    """Mean |difference| over the pairs of each row of [N, S]; NaN where fewer than two are known.
+
+    >>> mean_pairwise(np.array([[1.0, 2.0, 4.0], [1.0, np.nan, 1.5], [1.0, np.nan, np.nan]]))
+    array([2. , 0.5, nan])
+    """
+    first, second = np.triu_indices(values.shape[1], 1)
+    return _mean(np.abs(values[:, first] - values[:, second]))
+
+
+def bootstrap(values: np.ndarray, confidence: float, resamples: int, seed: int) -> np.ndarray:
+    """Percentile intervals [N, 2] of the row means of [N, S] by resampling seeds; NaN for fewer than two.
+
+    Rows with as many seeds share their resamples, so a row's interval does not depend on the others.
+    """
+    found = np.full((len(values), 2), np.nan)
+    counts = np.isfinite(values).sum(1)
+    known_first = np.take_along_axis(values, np.argsort(np.isnan(values), axis=1, kind="stable"), 1)
+    for n in np.unique(counts[counts > 1]):
+        draws = np.random.default_rng(seed).integers(n, size=(resamples, n))
+        share = (draws[:, :, None] == np.arange(n)).mean(1)
+        rows = np.flatnonzero(counts == n)
+        for block in np.split(rows, range(BLOCK, len(rows), BLOCK)):
+            means = known_first[block, :n] @ share.T
+            found[block] = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1).T
+    return found
+
+
+@cache
+def detectable(confidence: float) -> np.ndarray:
+    """Effect (mean / standard deviation of the differences) that a paired t test finds with POWER, by
+    number of seeds from 2 to MOST_SEEDS: t^2 follows a noncentral F of 1 and n - 1 degrees of freedom.
+    """
+    n = np.arange(2, MOST_SEEDS + 1)
+    critical = stats.t.ppf((1 + confidence) / 2, n - 1) ** 2
+    return np.sqrt(special.ncfdtrinc(1, n - 1, 1 - POWER, critical) / n)
+
+
+def seeds_needed(effect: np.ndarray, confidence: float) -> np.ndarray:
+    """Smallest number of seeds at which ``effect`` is detectable; MOST_SEEDS stands for that or more.
+
+    >>> seeds_needed(np.array([1.0, 0.5, 0.001]), 0.95)
+    array([  10,   34, 1000])
+    """
+    return np.minimum(2 + np.searchsorted(-detectable(confidence), -effect), MOST_SEEDS)
+
+
+def compare(metrics: pd.DataFrame, confidence: float, resamples: int, seed: int) -> pd.DataFrame:
+    """Rows of the comparisons table; alpha = 1 - confidence.
+
+    ``gap`` is the mean over seeds of run - retrain, ``abs_gap`` that of |run - retrain|. ``p`` is a
+    paired t test's, ``p_adjusted`` Holm's over all cells of the architecture, forget set, metric and
+    its keys. ``equivalent`` weighs the gap against a margin of ``spread``:
+
+    - "yes": its 1 - 2 alpha interval lies within the margin (two one-sided tests, Schuirmann 1987);
+    - "no": its 1 - alpha interval lies wholly outside;
+    - "can't tell": neither, or no variance to judge by, or a spread of 0, which is no yardstick
+      (a saturated metric, or one that is itself relative to retraining).
+
+    ``seeds_needed`` finds a gap as large as the margin. The reference is not compared with itself: its
+    ``p``, ``equivalent`` and ``seeds_needed`` are null.
 
     Raises AnalysisError if a run's metric has no counterpart from exact retraining.
     """
+    keys, values, references = _paired(metrics)
+    family = keys.groupby(GROUP, sort=False, dropna=False).ngroup()
+    itself = ((keys["method"] == REFERENCE[0]) & (keys["scope"] == REFERENCE[1])).to_numpy()
+    yardstick = dict(zip(family[itself], mean_pairwise(values[itself]), strict=True))
+    spread = family.map(yardstick).to_numpy(float)
+
+    differences = values - references
+    low, high = interval(values, confidence)
+    boot_low, boot_high = bootstrap(values, confidence, resamples, seed).T
+    gap_low, gap_high = interval(differences, confidence)
+    narrow_low, narrow_high = interval(differences, 2 * confidence - 1)
+    p = np.where(itself, np.nan, paired_p(values, references))
+    judged = np.isfinite(p) & (spread > CONSTANT * np.nanmax(np.abs(references), axis=1))
+    equivalent = np.full(len(keys), "can't tell", object)
+    equivalent[judged & (narrow_low > -spread) & (narrow_high < spread)] = "yes"
+    equivalent[judged & ((gap_low > spread) | (gap_high < -spread))] = "no"
+    equivalent[itself] = None
+    needed = np.full(len(keys), np.nan)
+    needed[judged] = seeds_needed(spread[judged] / _sd(differences[judged]), confidence)
+    return keys.assign(
+        mean=_mean(values),
+        low=low,
+        high=high,
+        boot_low=boot_low,
+        boot_high=boot_high,
+        gap=_mean(differences),
+        gap_low=gap_low,
+        gap_high=gap_high,
+        abs_gap=_mean(np.abs(differences)),
+        spread=spread,
+        p=p,
+        p_adjusted=holm(pd.Series(p), family),
+        equivalent=pd.array(equivalent, "string"),
+        seeds_needed=pd.array(needed, "Int64"),
+        n=np.isfinite(values).sum(1),
+    )
+
+
+def _paired(metrics: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Keys of the N rows, their values and retraining's [N, S]; NaN for seeds that a cell lacks."""
     reference = metrics[(metrics["method"] == REFERENCE[0]) & (metrics["scope"] == REFERENCE[1])]
     keys = [*GROUP, "seed"]
     joined = metrics.merge(reference[[*keys, "value"]], on=keys, how="left", suffixes=("", "_reference"))
@@ -47,17 +172,22 @@ def compare(metrics: pd.DataFrame, confidence: float) -> pd.DataFrame:
         raise AnalysisError(
             f"no exact retraining for {row['arch']}, {row['forget']}, seed {row['seed']}: {row['metric']}"
         )
-    found = []
-    for key, cell in joined.groupby(KEY, sort=False, dropna=False):
-        cell = cell.sort_values("seed")
-        values = cell["value"].to_numpy(float)
-        differences = values - cell["value_reference"].to_numpy(float)
-        low, high = interval(values, confidence)
-        gap_low, gap_high = interval(differences, confidence)
-        found.append(
-            (*key, values.mean(), low, high, differences.mean(), gap_low, gap_high, paired_p(differences), len(values))
-        )
-    columns = [*KEY, "mean", "low", "high", "gap", "gap_low", "gap_high", "p", "n"]
-    return pd.DataFrame(found, columns=columns).astype(
-        {"class": "Int64", **dict.fromkeys(("role", "attack", "layer"), "string")}
-    )
+    cell = joined.groupby(KEY, sort=False, dropna=False).ngroup().to_numpy()
+    column, seeds = pd.factorize(joined["seed"], sort=True)
+    pair = np.full((2, cell.max() + 1, len(seeds)), np.nan)
+    pair[:, cell, column] = joined[["value", "value_reference"]].to_numpy(float).T
+    identity = joined.loc[~pd.Series(cell).duplicated(), KEY].reset_index(drop=True)
+    return identity.astype({"class": "Int64", **dict.fromkeys(("role", "attack", "layer"), "string")}), *pair
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(-1) / known.sum(-1)
+
+
+def _sd(values: np.ndarray) -> np.ndarray:
+    """Sample standard deviation of the known values along the last axis; NaN for fewer than two."""
+    n = np.isfinite(values).sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.sqrt(_mean((values - _mean(values)[..., None]) ** 2) * n / (n - 1))

@@ -26,10 +26,11 @@ def data(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataFr
         (found["x"] == X)
         & (found["y"] == Y)
         & (found["role"] == "test")
+        & (found["statistic"] == "spearman")
         & (found["attack"] == attack)
         & (found["eps"] == eps)
     ]
-    pairs = pairs.merge(chosen[["arch", "coefficient", "low", "high", "p", "n"]], on="arch", how="left")
+    pairs = pairs.merge(chosen[["arch", "coefficient", "low", "high", "p", "n", "seeds"]], on="arch", how="left")
     return cells(pairs.rename(columns={"value_x": "fairness_gap", "value_y": "robustness_drop"}), settings)
 
 
@@ -67,5 +68,6 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
 def _caption(row: pd.Series) -> str:
     if pd.isna(row["coefficient"]):
         return f"no correlation defined (n = {row['n']:.0f} runs)"
-    interval = f"[{row['low']:+.2f}, {row['high']:+.2f}]"
-    return f"Spearman {row['coefficient']:+.2f} {interval},\np = {row['p']:.2g}, n = {row['n']:.0f} runs"
+    interval = "" if pd.isna(row["low"]) else f" [{row['low']:+.2f}, {row['high']:+.2f}]"
+    rests_on = f"n = {row['n']:.0f} runs, {row['seeds']:.0f} seed" + ("s" if row["seeds"] > 1 else "")
+    return f"Spearman {row['coefficient']:+.2f}{interval},\np = {row['p']:.2g}, {rests_on}"

@@ -4,13 +4,16 @@ from typing import Any
 
 from unlearn import tables
 from unlearn.analysis.comparisons import compare
+from unlearn.analysis.conjectures import Settings, conclude
 from unlearn.analysis.correlations import correlate
 from unlearn.provenance import record
 
 
-def analyse(metrics: str, comparisons: str, correlations: str, settings: dict[str, Any]) -> None:
-    """``settings``: confidence, resamples, seed."""
-    frame = tables.read("metrics", metrics).to_pandas()
-    tables.write("comparisons", comparisons, compare(frame, settings["confidence"]), record(settings))
-    found = correlate(frame, settings["confidence"], settings["resamples"], settings["seed"])
-    tables.write("correlations", correlations, found, record(settings))
+def analyse(metrics: str, comparisons: str, correlations: str, conjectures: str, settings: dict[str, Any]) -> None:
+    """``settings``: confidence, resamples, seed, and the attack and headline_eps that conjectures are judged by."""
+    frame, chosen = tables.read("metrics", metrics).to_pandas(), Settings(**settings)
+    resampling = chosen.confidence, chosen.resamples, chosen.seed
+    tables.write("comparisons", comparisons, compare(frame, *resampling), record(settings))
+    correlated = correlate(frame, *resampling, chosen.headline_eps)
+    tables.write("correlations", correlations, correlated, record(settings))
+    tables.write("conjectures", conjectures, conclude(frame, correlated, None, chosen), record(settings))

@@ -1,0 +1,233 @@
+"""What the study says of the conjectures of Tran & Woo 2025, whichever way it falls.
+
+One verdict per conjecture and architecture, of four: "supported" or "contradicted" where the interval
+lies on one side of 0 and p < alpha, "not supported" otherwise, and "can't tell" where data are missing,
+nothing varies, or fewer than three seeds ran. Forget sets are averaged, seeds are the unit.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from unlearn.analysis.comparisons import REFERENCE, AnalysisError, interval, mean_pairwise, paired_p
+from unlearn.analysis.correlations import Clusters, Column, spearman, summaries
+from unlearn.tables import DETAIL_KEY
+
+GAP, DROP = "relative_fairness_gap_mean", "robustness_drop"
+PARTS = ["ua", "ra", "ta", "mia_efficacy"]  # of the average gap
+CONTROLS = ("original", "retrain")
+NARROW = "intermediate+last"
+ALL = "all"
+ROLE = "test"
+FEWEST_SEEDS = 3
+
+LARGER = "a larger fairness-gap goes with a larger robustness drop"
+FRAGILE = "approximate methods lose more under attack than exact retraining"
+ENOUGH = "intermediate and last layers are enough and cheaper"
+TRAINED = "a well-trained model has a small fairness-gap"
+
+
+class Settings(NamedTuple):
+    """``attack`` and ``headline_eps``: under which robustness is judged; alpha = 1 - confidence."""
+
+    confidence: float
+    resamples: int
+    seed: int
+    attack: str
+    headline_eps: float
+
+
+class Finding(NamedTuple):
+    """A row of the conjectures table. ``n`` counts runs, pairs of runs or checkpoints, 0 where none."""
+
+    conjecture: str
+    arch: str
+    attack: str | None
+    eps: float | None
+    x: str
+    y: str
+    statistic: str
+    coefficient: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    n: int = 0
+    seeds: int = 0
+    verdict: str = "can't tell"
+    reason: str = ""
+
+    def judged(self, predicted: int, alpha: float) -> "Finding":
+        """With the verdict of the module's rule on a coefficient that is ``predicted`` to have this sign."""
+        if self.seeds < FEWEST_SEEDS:
+            return self._replace(reason=_few(self.seeds))
+        if pd.isna([self.low, self.high, self.p]).any():
+            return self._replace(reason="undefined: nothing varies")
+        if self.low <= 0 <= self.high:
+            return self._replace(verdict="not supported", reason="the interval includes 0")
+        side = "above" if self.low > 0 else "below"
+        if self.p >= alpha:
+            return self._replace(verdict="not supported", reason=f"the interval lies {side} 0, but p >= {alpha:g}")
+        verdict = "supported" if (self.low > 0) == (predicted > 0) else "contradicted"
+        return self._replace(verdict=verdict, reason=f"the interval lies {side} 0")
+
+
+def conclude(
+    metrics: pd.DataFrame, correlations: pd.DataFrame, trajectory: pd.DataFrame | None, settings: Settings
+) -> pd.DataFrame:
+    """Rows of the conjectures table.
+
+    ``trajectory``: a row per checkpoint of pretraining (arch, seed, epoch, accuracy and
+    relative_fairness_gap_mean on test images); None if it was not followed.
+    """
+    found = []
+    for arch, of_arch in metrics.groupby("arch", sort=False):
+        found += larger_gap_larger_drop(arch, correlations, settings)
+        found += [approximate_is_fragile(arch, of_arch, settings)]
+        found += narrow_is_enough(arch, of_arch, settings)
+        found += [trained_is_fair(arch, trajectory, settings)]
+    types = dict.fromkeys(["eps", "coefficient", "low", "high", "p"], float)
+    return pd.DataFrame(found, columns=Finding._fields).astype({"attack": "string", **types})
+
+
+def larger_gap_larger_drop(arch: str, correlations: pd.DataFrame, settings: Settings) -> Iterator[Finding]:
+    """Spearman's coefficient over runs, and that at equal clean accuracy, are predicted positive."""
+    keys = {"arch": arch, "x": GAP, "y": DROP, "attack": settings.attack, "eps": settings.headline_eps, "role": ROLE}
+    of_keys = correlations[(correlations[list(keys)] == list(keys.values())).all(axis=1)]
+    for statistic in ("spearman", "partial_spearman"):
+        finding = Finding(LARGER, arch, settings.attack, settings.headline_eps, GAP, DROP, statistic)
+        rows = of_keys[of_keys["statistic"] == statistic]
+        if rows.empty:
+            needed = [GAP, DROP] + (["ta"] if statistic == "partial_spearman" else [])
+            yield finding._replace(reason=f"not all measured: {', '.join(needed)}")
+        for row in rows[["coefficient", "low", "high", "p", "n", "seeds"]].to_dict("records"):
+            yield finding._replace(**row).judged(1, 1 - settings.confidence)
+
+
+def approximate_is_fragile(arch: str, metrics: pd.DataFrame, settings: Settings) -> Finding:
+    """Mean robustness drop of the approximate methods on all layers - retraining's, predicted positive."""
+    finding = Finding(FRAGILE, arch, settings.attack, settings.headline_eps, "method", DROP, "mean_difference")
+    drops = metrics[
+        (metrics["metric"] == DROP)
+        & (metrics["role"] == ROLE)
+        & (metrics["attack"] == settings.attack)
+        & (metrics["eps"] == settings.headline_eps)
+        & (metrics["scope"] == ALL)
+    ]
+    if drops.empty:
+        return finding._replace(reason=f"{DROP} was not measured")
+    approximate = drops[~drops["method"].isin(CONTROLS)]
+    if approximate.empty:
+        return finding._replace(reason="no approximate method ran on all layers")
+    exact = drops[drops["method"] == REFERENCE[0]]
+    both = approximate.merge(exact, on=["forget", "seed"], suffixes=("", "_exact"), validate="many_to_one")
+    if len(both) < len(approximate):
+        raise AnalysisError(f"{arch}: runs without exact retraining of the same seed")
+    by_seed = both.groupby("seed")[["value", "value_exact"]].mean().to_numpy(float)
+    return _difference(finding, by_seed, len(both), settings.confidence).judged(1, 1 - settings.confidence)
+
+
+def narrow_is_enough(arch: str, metrics: pd.DataFrame, settings: Settings) -> Iterator[Finding]:
+    """Per method, the scope intermediate+last against all: average gap (difference), time and memory (ratio).
+
+    The verdict is one for the method. Supported: the interval of the difference ends below the
+    retrain-retrain spread of the average gap, and that of the ratio of times below 1. Contradicted:
+    one of them begins above. Not supported: neither. Memory is reported, not judged.
+    """
+    pairs = _pairs(metrics)
+    margin = _retrain_spread(metrics)
+    first = Finding(ENOUGH, arch, None, None, "", "average_gap", "mean_difference")
+    if pairs.empty:
+        yield first._replace(x="method", reason=f"no method ran on both scopes, {NARROW} and {ALL}")
+    for method, of_method in pairs.groupby("method", sort=False):
+        sides = dict(list(of_method.groupby("metric")))
+        gap, time, memory = (
+            _narrow(first._replace(x=method, y=name), sides.get(name), settings.confidence)
+            for name in ("average_gap", "relative_seconds", "relative_memory")
+        )
+        verdict, reason = _enough_and_cheaper(gap, time, margin)
+        yield from (f._replace(verdict=verdict, reason=reason) for f in (gap, time, memory) if f is gap or f.n)
+
+
+def trained_is_fair(arch: str, trajectory: pd.DataFrame | None, settings: Settings) -> Finding:
+    """Spearman's coefficient of accuracy and relative gap over checkpoints, predicted negative.
+
+    The interval resamples seeds with their whole trajectories; p takes the checkpoints of a seed for
+    exchangeable, which successive ones are not, so it is the weaker half of the rule here.
+    """
+    finding = Finding(TRAINED, arch, None, None, "accuracy", GAP, "spearman")
+    if trajectory is None or not (trajectory["arch"] == arch).any():
+        return finding._replace(reason="pretraining was not followed")
+    followed = trajectory[trajectory["arch"] == arch].sort_values(["seed", "epoch"])
+    clusters = Clusters(followed["seed"].to_numpy(), settings.resamples, settings.seed)
+    accuracy, gap = (Column(followed[name].to_numpy(), clusters) for name in ("accuracy", GAP))
+    (row,) = summaries(spearman([accuracy], gap), clusters, settings.confidence)
+    finding = Finding(*finding[:7], *row, *clusters.member.shape)
+    return finding.judged(-1, 1 - settings.confidence)
+
+
+def _few(seeds: int) -> str:
+    return f"{seeds} seed{'s' * (seeds != 1)}, at least {FEWEST_SEEDS} are needed"
+
+
+def _difference(finding: Finding, by_seed: np.ndarray, n: int, confidence: float) -> Finding:
+    """With the mean of first - second column of ``by_seed`` [S, 2], its t interval and paired p."""
+    values, references = by_seed.T
+    low, high = interval(values - references, confidence)
+    found = [(values - references).mean(), low, high, paired_p(values, references)]
+    known = (None if np.isnan(number) else float(number) for number in found)
+    return finding._replace(
+        **dict(zip(("coefficient", "low", "high", "p"), known, strict=True)), n=n, seeds=len(values)
+    )
+
+
+def _pairs(metrics: pd.DataFrame) -> pd.DataFrame:
+    """A row per method, metric without keys, forget set and seed that ran on both scopes: value, value_all."""
+    plain = metrics[metrics[list(DETAIL_KEY)].isna().all(axis=1)]
+    narrow, wide = (plain[plain["scope"] == scope] for scope in (NARROW, ALL))
+    return narrow.merge(wide, on=["method", "metric", "forget", "seed"], suffixes=("", "_all"), validate="one_to_one")
+
+
+def _retrain_spread(metrics: pd.DataFrame) -> float:
+    """Average gap between two retrained models of different seeds, mean over pairs and forget sets; NaN if unknown."""
+    retrained = metrics[(metrics["method"] == REFERENCE[0]) & (metrics["scope"] == REFERENCE[1])]
+    parts = retrained[retrained["metric"].isin(PARTS)]
+    if set(parts["metric"]) != set(PARTS):
+        return np.nan
+    return float(
+        mean_pairwise(parts.pivot(index=["forget", "metric"], columns="seed", values="value").to_numpy()).mean()
+    )
+
+
+def _narrow(finding: Finding, pairs: pd.DataFrame | None, confidence: float) -> Finding:
+    """Difference between the scopes for the average gap; ratio, by way of logarithms, for a cost."""
+    if pairs is None:
+        return finding
+    values = pairs[["value", "value_all"]].astype(float)
+    if finding.y == "average_gap":
+        return _difference(finding, values.groupby(pairs["seed"]).mean().to_numpy(), len(pairs), confidence)
+    logs = np.log(values).groupby(pairs["seed"]).mean().to_numpy()
+    ratio = _difference(finding._replace(statistic="ratio"), logs, len(pairs), confidence)
+    known = {name: np.exp(v) for name in ("coefficient", "low", "high") if (v := getattr(ratio, name)) is not None}
+    return ratio._replace(**known)
+
+
+def _enough_and_cheaper(gap: Finding, time: Finding, margin: float) -> tuple[str, str]:
+    if not gap.n or not time.n:
+        return "can't tell", f"not measured: {' and '.join(f.y for f in (gap, time) if not f.n)}"
+    if gap.seeds < FEWEST_SEEDS:
+        return "can't tell", _few(gap.seeds)
+    if np.isnan(margin):
+        return "can't tell", f"not all measured: {', '.join(PARTS)}"
+    states = [_state(gap, margin), _state(time, 1)]
+    reason = f"average gap {states[0]} the retrain-retrain spread of {margin:.3g}, time {states[1]} 1"
+    if "above" in states:
+        return "contradicted", reason
+    return "supported" if states == ["below", "below"] else "not supported", reason
+
+
+def _state(finding: Finding, limit: float) -> str:
+    if finding.high < limit:
+        return "below"
+    return "above" if finding.low > limit else "not clear of"
