@@ -2,16 +2,19 @@
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from unlearn.models import Classifier, Spec, create
 
 FORMAT = "unlearn-1"
+SNAPSHOTS = "unlearn-snapshots-1"
 
 
 class CheckpointError(ValueError):
@@ -24,15 +27,31 @@ def save(model: Classifier, path: str | Path, metadata: dict[str, Any]) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if bad := [n for n, t in state.items() if t.is_floating_point() and not t.isfinite().all()]:
         raise CheckpointError(f"{path}: {len(bad)} tensors are not finite, first {bad[0]}")
+    header = {"spec": json.dumps(model.spec.to_json()), "unlearn": json.dumps(metadata, sort_keys=True)}
+    _write(state, path, {"format": FORMAT, **header})
+
+
+def save_snapshots(states: Mapping[int, Mapping[str, Tensor]], path: str | Path) -> None:
+    """Write the states of a model by epoch, of which there may be none, into one file, atomically."""
+    flat = {f"{epoch}/{name}": tensor for epoch, state in states.items() for name, tensor in state.items()}
+    _write(flat, Path(path), {"format": SNAPSHOTS, "epochs": json.dumps(sorted(states))})
+
+
+def snapshots(path: str | Path) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """(epoch, state) in order of epochs. Raises CheckpointError for a missing or foreign file."""
+    epochs = json.loads(_header(path, SNAPSHOTS)["epochs"])
+    with safe_open(path, "pt") as file:
+        for epoch in epochs:
+            prefix = f"{epoch}/"
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (no mapping)
+            yield epoch, {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+
+
+def _write(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    header = {
-        "format": FORMAT,
-        "spec": json.dumps(model.spec.to_json()),
-        "unlearn": json.dumps(metadata, sort_keys=True),
-    }
     try:
-        save_file(state, part, metadata=header)
+        save_file(tensors, part, metadata=header)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -59,6 +78,11 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
 
 def metadata(path: str | Path) -> dict[str, Any]:
     """``spec`` and what ``save`` was given. Raises CheckpointError for a missing or foreign file."""
+    header = _header(path, FORMAT)
+    return {"spec": json.loads(header["spec"]), **json.loads(header["unlearn"])}
+
+
+def _header(path: str | Path, wanted: str) -> dict[str, str]:
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
@@ -66,9 +90,9 @@ def metadata(path: str | Path) -> dict[str, Any]:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a safetensors file ({error})") from None
-    if header.get("format") != FORMAT:
+    if header.get("format") != wanted:
         raise CheckpointError(f"{path}: not a weights file of this project")
-    return {"spec": json.loads(header["spec"]), **json.loads(header["unlearn"])}
+    return header
 
 
 def fresh(model: Classifier, seed: int) -> Classifier:

@@ -166,8 +166,9 @@ class Study:
         )
 
     def analysis_settings(self) -> dict[str, Any]:
-        headline = {"attack": self.config["attacks"][-1], "headline_eps": self.dataset["headline_eps"]}
-        return canonical({**self.config["settings"]["analysis"], **headline})
+        """Statistics' own, and the attack whose numbers conjectures are judged by."""
+        attack = self.report_settings()["attacks"][-1]
+        return canonical({**self.config["settings"]["analysis"], "attack": attack, "norms": self.norms})
 
     def _execution(self) -> dict[str, Any]:
         chosen = {key: self.config[key] for key in ("precision", "stored_prefix")}

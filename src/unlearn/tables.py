@@ -194,6 +194,7 @@ TABLES: dict[str, Table] = {
             ("equivalent", pa.string()),
             ("seeds_needed", pa.int64()),
             ("n", pa.int64()),
+            ("failed", pa.string()),
         ],
         [*CELL_KEY, "metric", *DETAIL_KEY],
         [
@@ -220,6 +221,19 @@ TABLES: dict[str, Table] = {
         ["arch", "x", "y", "attack", "eps", "role", "statistic"],
         ["eps", "coefficient", "low", "high", "p"],
         empty=True,  # a study need not measure both sides
+    ),
+    "trajectory": _table(
+        [
+            ("arch", pa.string()),
+            ("seed", pa.int64()),
+            ("epoch", pa.int64()),
+            ("accuracy", pa.float64()),
+            ("layer", pa.string()),
+            ("depth", pa.int64()),
+            ("class", pa.int64()),
+            ("sigma", pa.float64()),
+        ],
+        ["arch", "seed", "epoch", "layer", "class"],
     ),
     "conjectures": _table(
         [

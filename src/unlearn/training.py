@@ -36,11 +36,12 @@ def fit(
     batches: Batches,
     loss: Loss = cross_entropy,
     after_step: Callable[[Classifier], None] | None = None,
+    after_epoch: Callable[[Classifier, int], None] | None = None,
 ) -> None:
     """Train ``model`` in place, inside the job's scope, on ``batches(epoch)`` for epochs 1, 2, ….
 
     ``loss`` is minimised batch by batch in the order given; ``after_step`` may correct the weights
-    after each update. Raises Diverged when an epoch's mean loss is not finite.
+    after each update, ``after_epoch`` may look at the model. Raises Diverged when an epoch's mean loss is not finite.
     """
     scopes.freeze(model, job.scope)
     optimizer = make_optimizer(model, settings)
@@ -65,6 +66,8 @@ def fit(
                 total += value.detach()
                 steps += 1
             record(job, settings, epoch, total.item() / max(steps, 1), time.perf_counter() - started)
+            if after_epoch:
+                after_epoch(model, epoch)
     model.eval()
 
 

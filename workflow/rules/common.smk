@@ -60,6 +60,7 @@ def fingerprints():
         "pretrain": ["unlearn.stages.train"],
         "predict": ["unlearn.stages.predict"],
         "probe": ["unlearn.stages.probe"],
+        "follow": ["unlearn.stages.follow"],
         "measure": ["unlearn.stages.measure", *metrics],
         "collect": ["unlearn.stages.collect"],
         "gate": ["unlearn.stages.gate"],
@@ -173,6 +174,12 @@ def collected(wildcards):
     """The runs' tables that make up a table of the whole study."""
     if wildcards.table == "metrics":
         return [of_run(run, "metrics.parquet") for run in STUDY.runs]
+    if wildcards.table == "trajectory":
+        return collect(
+            "<results>/pretrained/{arch}/seed{seed}/trajectory.parquet",
+            arch=STUDY.config["archs"],
+            seed=STUDY.config["seeds"],
+        )
     return [
         f"<results>/tuning/{run.arch}/{run.forget}/{run.method}.parquet"
         for run in STUDY.tunings

@@ -39,6 +39,26 @@ rule probe:
         "../scripts/probe.py"
 
 
+rule follow:
+    input:
+        model="<results>/pretrained/{arch}/seed{seed}/model.safetensors",
+        snapshots="<results>/pretrained/{arch}/seed{seed}/snapshots.safetensors",
+        dataset="<results>/dataset.parquet",
+    output:
+        "<results>/pretrained/{arch}/seed{seed}/trajectory.parquet",
+    log:
+        "<logs>/pretrained/{arch}/seed{seed}-follow.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=settings("probe"),
+        code=code("follow"),
+    message:
+        "Follow: the fairness-gap along pretraining of {wildcards.arch}, seed {wildcards.seed}"
+    script:
+        "../scripts/follow.py"
+
+
 rule attack:
     input:
         model=f"{RUN}/model.safetensors",

@@ -5,6 +5,7 @@ rule pretrain:
         model="<results>/pretrained/{arch}/seed{seed}/model.safetensors",
         history="<results>/pretrained/{arch}/seed{seed}/history.parquet",
         cost="<results>/pretrained/{arch}/seed{seed}/cost.parquet",
+        snapshots="<results>/pretrained/{arch}/seed{seed}/snapshots.safetensors",
     log:
         "<logs>/pretrained/{arch}/seed{seed}.log",
     conda:
@@ -13,6 +14,7 @@ rule pretrain:
         gpu=gpus,
     params:
         settings=settings("training", "arch"),
+        follow=STUDY.config["settings"]["follow"],
         code=code("pretrain"),
     message:
         "Pretrain: {wildcards.arch}, seed {wildcards.seed}"

@@ -6,7 +6,7 @@ rule collect:
     log:
         "<logs>/collect-{table}.log",
     wildcard_constraints:
-        table="metrics|tuning",
+        table="metrics|trajectory|tuning",
     conda:
         "../../environment.yml"
     params:
@@ -37,7 +37,10 @@ rule gate:
 
 rule analyse:
     input:
-        "<results>/metrics.parquet",
+        metrics="<results>/metrics.parquet",
+        gates="<results>/gates.parquet",
+        grid="<results>/grid.parquet",
+        trajectory="<results>/trajectory.parquet",
     output:
         comparisons="<results>/comparisons.parquet",
         correlations="<results>/correlations.parquet",

@@ -8,7 +8,7 @@ launch(
     code=snakemake.params.code,
     threads=snakemake.threads,
     kind="tables",
-    metrics=snakemake.input[0],
+    **snakemake.input,
     **snakemake.output,
     settings=snakemake.params.settings,
 )

@@ -13,5 +13,6 @@ launch(
     arch=snakemake.wildcards.arch,
     seed=int(snakemake.wildcards.seed),
     settings=snakemake.params.settings,
+    follow=snakemake.params.follow,
     device=snakemake.config["device"],
 )

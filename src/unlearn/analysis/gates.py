@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn.tables import RUN_KEY
+from unlearn.tables import CELL_KEY, RUN_KEY
 
 # Points that two attacks may differ by chance and by an image; measured on honest models: 0.2 to 1.3.
 TOLERANCE = 0.01
@@ -46,10 +46,19 @@ def gates(metrics: pd.DataFrame, attacks: Mapping[str, Mapping[str, str]]) -> pd
     return frame.astype({"against": "string", "passed": "boolean", "value": "Float64", "n": "Int64"})
 
 
-def failed(table: pd.DataFrame) -> pd.Series:
-    """Names of the gates that failed, by run and attack: "losses, white_box"."""
+def mark(comparisons: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The comparisons with ``failed``: the gates that any of a cell's runs, or of exact retraining's, fails
+    for the row's attack ("losses, white_box"); empty where none does or no attack is involved."""
     bad = table[table["passed"].eq(False).fillna(False)]
-    return bad.groupby([*RUN_KEY, "attack"])["gate"].agg(lambda names: ", ".join(sorted(set(names))))
+    of_cell = bad.groupby([*CELL_KEY, "attack"])["gate"].agg(set)
+    of_reference = bad[(bad["method"] == "retrain") & (bad["scope"] == "all")]
+    of_reference = of_reference.groupby(["arch", "forget", "attack"])["gate"].agg(set)
+    keys = comparisons[[*CELL_KEY, "attack"]].astype(object).itertuples(index=False, name=None)
+    found = []
+    for arch, forget, method, scope, attack in keys:
+        names = of_cell.get((arch, forget, method, scope, attack), set())
+        found.append(", ".join(sorted(names | of_reference.get((arch, forget, attack), set()))))
+    return comparisons.assign(failed=found)
 
 
 def _checks(attack: str, single: Mapping[tuple[str, str], float]) -> Iterator[tuple]:

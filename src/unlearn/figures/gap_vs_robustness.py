@@ -16,7 +16,7 @@ def data(tables: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataFr
     """A row per run: x, y, and the correlation of its architecture."""
     run = ["arch", "forget", "method", "scope", "seed"]
     metrics, found = tables["metrics"], tables["correlations"]
-    attack, eps = settings["attacks"][-1], settings["headline_eps"]
+    attack, eps = settings["attacks"][-1], settings["headline_eps"][settings["attacks"][-1]]
     x = metrics[(metrics["metric"] == X) & (metrics["role"] == "test")]
     y = metrics[
         (metrics["metric"] == Y) & (metrics["role"] == "test") & (metrics["attack"] == attack) & (metrics["eps"] == eps)

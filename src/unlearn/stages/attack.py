@@ -7,6 +7,7 @@ import numpy as np
 
 from unlearn import checkpoint, images, registry, tables
 from unlearn.provenance import record
+from unlearn.radii import radii
 from unlearn.robustness import Checks, search
 from unlearn.tables import Run
 
@@ -60,12 +61,3 @@ def attack(
     with tables.Writer("adversarial", out, described, Run(**run)) as writer:
         for columns in found:
             writer.write(columns)
-
-
-def radii(grid: str, norm: str) -> list[float]:
-    """The ascending radii of a norm. Raises TableError if the study has none."""
-    table = tables.read("grid", grid).to_pandas()
-    found = sorted(table.loc[table["norm"] == norm, "eps"].tolist())
-    if not found:
-        raise tables.TableError(f"{grid}: no radii for norm {norm!r}")
-    return found

@@ -7,12 +7,13 @@ import pandas as pd
 from unlearn import registry, tables
 from unlearn.figures import STYLE, plt
 from unlearn.main_table import main_table, to_latex, to_markdown
+from unlearn.radii import headlines
 
 
 def figure(name: str, inputs: dict[str, str], pdf: str, png: str, csv: str, settings: dict[str, Any]) -> None:
     """Draw one figure; the CSV holds exactly the plotted numbers."""
     module = registry.load("figures", name)
-    settings = with_headline(settings, inputs["grid"])
+    settings = {**settings, "headline_eps": headlines(inputs["grid"], settings["norms"])}
     frame = module.data(_read(inputs, module.NEEDS), settings)
     if frame.empty:
         raise ValueError(f"figure {name!r} has nothing to plot; are its metrics in the config?")
@@ -26,20 +27,13 @@ def figure(name: str, inputs: dict[str, str], pdf: str, png: str, csv: str, sett
 
 def table(comparisons: str, grid: str, csv: str, markdown: str, latex: str, settings: dict[str, Any]) -> None:
     """The main table: full precision as CSV, rounded with intervals as Markdown and LaTeX."""
-    settings = with_headline(settings, grid)
+    settings = {**settings, "headline_eps": headlines(grid, settings["norms"])}
     frame = main_table(tables.read("comparisons", comparisons).to_pandas(), settings)
     frame.to_csv(csv, index=False)
     with open(markdown, "w") as file:
         file.write(to_markdown(frame, settings))
     with open(latex, "w") as file:
         file.write(to_latex(frame, settings))
-
-
-def with_headline(settings: dict[str, Any], grid: str) -> dict[str, Any]:
-    """The settings with ``headline_eps``, attack → the radius that summary figures and the table show."""
-    radii = tables.read("grid", grid).to_pandas()
-    by_norm = radii[radii["headline"]].set_index("norm")["eps"].to_dict()
-    return {**settings, "headline_eps": {attack: by_norm[norm] for attack, norm in settings["norms"].items()}}
 
 
 def _read(inputs: dict[str, str], needs: tuple[str, ...]) -> dict[str, pd.DataFrame]:

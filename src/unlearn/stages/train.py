@@ -18,9 +18,19 @@ log = logging.getLogger("unlearn")
 
 
 def pretrain(
-    dataset: str, model: str, history: str, cost: str, arch: str, seed: int, settings: dict[str, Any], device: str
+    dataset: str,
+    model: str,
+    history: str,
+    cost: str,
+    snapshots: str,
+    arch: str,
+    seed: int,
+    settings: dict[str, Any],
+    follow: int,
+    device: str,
 ) -> None:
-    """Train the original model on the whole training split and write weights, history and cost."""
+    """Train the original model on the whole training split; write weights, history, cost, and the weights
+    after every ``follow`` epochs but the last (none if 0)."""
     recipe = build(Training, settings["method"], "train")
     job = Job(
         seed,
@@ -33,7 +43,14 @@ def pretrain(
     )
     net = job.fresh_model("init")
     with Meter(net, job.device) as job.meter:
-        fit(net, recipe, job, lambda epoch: job.batches("retain", epoch, recipe.batch_size))
+        kept: dict[int, dict[str, torch.Tensor]] = {}
+
+        def keep(net: Classifier, epoch: int) -> None:
+            if follow and epoch % follow == 0 and epoch < recipe.epochs:
+                kept[epoch] = {name: tensor.cpu().clone() for name, tensor in net.state_dict().items()}
+
+        fit(net, recipe, job, lambda epoch: job.batches("retain", epoch, recipe.batch_size), after_epoch=keep)
+    checkpoint.save_snapshots(kept, snapshots)
     _write(net, job, Run(arch, "none", "pretrain", "all", seed), settings, model, history, cost)
 
 
