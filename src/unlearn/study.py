@@ -143,8 +143,9 @@ class Study:
         )
 
     def analysis_settings(self) -> dict[str, Any]:
-        headline = {"attack": self.config["attacks"][-1], "headline_eps": self.dataset["headline_eps"]}
-        return canonical({**self.config["settings"]["analysis"], **headline})
+        attacks = self.config["attacks"]
+        headlines = dict.fromkeys(attacks, self.dataset["headline_eps"])
+        return canonical({**self.config["settings"]["analysis"], "attack": attacks[-1], "headlines": headlines})
 
     def _execution(self) -> dict[str, Any]:
         chosen = {key: self.config[key] for key in ("precision", "stored_prefix")}

@@ -5,6 +5,7 @@ pretrained model, so seeds are clusters: the interval is a percentile bootstrap 
 their runs (none with one seed, rough with a few), and p comes from permuting runs within their seed.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
@@ -157,11 +158,13 @@ def summaries(outcome: Outcome, clusters: Clusters, confidence: float) -> list[t
     return found
 
 
-def correlate(metrics: pd.DataFrame, confidence: float, resamples: int, seed: int, headline_eps: float) -> pd.DataFrame:
+def correlate(
+    metrics: pd.DataFrame, confidence: float, resamples: int, seed: int, headlines: Mapping[str, float]
+) -> pd.DataFrame:
     """Rows of the correlations table: per architecture, role measured on both sides, x and y.
 
-    Spearman's coefficient at all radii; at ``headline_eps``, and for what has no radius, also Kendall's
-    and that at equal clean test accuracy, if it was measured.
+    Spearman's coefficient at all radii; at the attack's radius in ``headlines``, and for what has no
+    radius, also Kendall's and that at equal clean test accuracy, if it was measured.
 
     Raises AnalysisError naming a run that lacks what others of its architecture have.
     """
@@ -178,7 +181,7 @@ def correlate(metrics: pd.DataFrame, confidence: float, resamples: int, seed: in
         of_x = [columns[x] for x in xs]
         for y in ys:
             outcomes = {"spearman": spearman(of_x, columns[y])}
-            if y[2] in (headline_eps, None):
+            if y[2] in (headlines[y[1]], None):
                 outcomes["kendall"] = kendall(of_x, columns[y])
                 if zs:
                     outcomes["partial_spearman"] = partial_spearman(of_x, columns[y], columns[zs[0]])

@@ -10,10 +10,12 @@ from unlearn.provenance import record
 
 
 def analyse(metrics: str, comparisons: str, correlations: str, conjectures: str, settings: dict[str, Any]) -> None:
-    """``settings``: confidence, resamples, seed, and the attack and headline_eps that conjectures are judged by."""
+    """``settings``: confidence, resamples, seed, the headline radius of each attack, and the attack that
+    conjectures are judged by.
+    """
     frame, chosen = tables.read("metrics", metrics).to_pandas(), Settings(**settings)
     resampling = chosen.confidence, chosen.resamples, chosen.seed
     tables.write("comparisons", comparisons, compare(frame, *resampling), record(settings))
-    correlated = correlate(frame, *resampling, chosen.headline_eps)
+    correlated = correlate(frame, *resampling, chosen.headlines)
     tables.write("correlations", correlations, correlated, record(settings))
     tables.write("conjectures", conjectures, conclude(frame, correlated, None, chosen), record(settings))
