@@ -6,7 +6,7 @@ rule collect:
     log:
         "<logs>/collect-{table}.log",
     wildcard_constraints:
-        table="metrics|tuning",
+        table="metrics|tuning|ulira",
     conda:
         "../../environment.yml"
     params:
