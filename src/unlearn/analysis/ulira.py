@@ -9,55 +9,70 @@ Every model is judged by Gaussians of the *other* models: those that a model was
 to its own score, which finds membership where there is none. An image of a model is left out if fewer
 than two other models stand on a side. That looks at the other models alone, and shadows are drawn
 independently, so what is left out does not depend on the answer.
+
+Intervals are those of the jackknife over models: each is left out of everything once. Resampling the
+models' statistics instead ignores that they share their Gaussians: with 16 models and nothing to find,
+95 % intervals of such a bootstrap held 0.5 in 19 of 24 simulations, 13 where models differ in their mean
+score. The jackknife's held it in all of 60, being up to twice too wide there; at AUC 0.6 in 95 to 98 %.
 """
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy import stats
 
 from unlearn.analysis.comparisons import AnalysisError
 from unlearn.tables import SHADOWED_KEY
 
 ENOUGH = 2
 FALSE_POSITIVES = (0.01, 0.001)
-FLOOR = 1e-6  # of a deviation, in units of a logit: about the resolution of a float32 logit of 10
+FLOOR = 1e-6  # of a deviation, in units of a logit: the resolution of a float32 logit of 10
 
 
-def attack(shadows: pd.DataFrame, confidence: float, resamples: int, seed: int) -> pd.DataFrame:
+def attack(shadows: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Rows of the ulira table from the shadow tables of one method and scope.
 
-    Intervals are percentiles of a bootstrap over shadow models, since a model's scores hang together.
     ``n`` and ``left_out`` count pairs of a model and an image that it forgot or never saw.
 
     Raises AnalysisError for more than one method and scope, for models that do not cover the same
-    images, and for a model none of whose images has enough other models on both sides.
+    images, and for models too few to judge one of them by the others.
     """
     cell = shadows[list(SHADOWED_KEY)].drop_duplicates()
     if len(cell) != 1:
         raise AnalysisError(f"shadows of {len(cell)} methods and scopes, must be of one")
-    wide = shadows.pivot(index="shadow", columns="id", values=["score", "status"])
-    if wide.isna().any(axis=None):
-        raise AnalysisError(f"{_name(cell)}: the shadows do not cover the same images")
-    score, status = wide["score"].to_numpy(float), wide["status"].to_numpy()
-    forgotten, unseen = status == "forgotten", status == "unseen"
-    statistic, scored = log_ratio(score, forgotten, unseen)
-    usable = (scored & forgotten).any(1) & (scored & unseen).any(1)
-    if not usable.all():
-        raise AnalysisError(
-            f"{_name(cell)}: too few shadows; no image that shadow {wide.index[~usable][0]} forgot, or none that it "
-            f"never saw, was forgotten by {ENOUGH} others and unseen by {ENOUGH}"
-        )
+    where = ", ".join(cell.iloc[0])
+    score, status = (shadows.pivot(index="shadow", columns="id", values=column) for column in ("score", "status"))
+    if score.isna().any(axis=None):
+        raise AnalysisError(f"{where}: the shadows do not cover the same images")
+    models = score.to_numpy(), status.to_numpy() == "forgotten", status.to_numpy() == "unseen"
+    try:
+        value, n = estimate(*models)
+        without = [estimate(*(np.delete(part, k, axis=0) for part in models))[0] for k in range(len(score))]
+    except AnalysisError as error:
+        raise AnalysisError(f"{where}: {error}") from None
+    value = pd.Series(value).rename_axis("statistic")
+    half = stats.t.ppf((1 + confidence) / 2, len(score) - 1) * jackknife(pd.DataFrame(without))
+    rows = pd.DataFrame({"value": value, "low": (value - half).clip(0), "high": (value + half).clip(upper=1)})
+    return rows.reset_index().assign(**cell.iloc[0], n=n, left_out=models[1].sum() + models[2].sum() - n)
 
+
+def jackknife(without: pd.DataFrame) -> pd.Series:
+    """Standard errors from the estimates [K, ...] without each of K models.
+
+    >>> means = pd.Series([4.0, 3.5, 1.5])  # of 1, 2 and 6 without one of them
+    >>> bool(np.isclose(jackknife(means), stats.sem([1, 2, 6])))
+    True
+    """
+    return np.sqrt((len(without) - 1) ** 2 / len(without) * without.var())
+
+
+def estimate(score: np.ndarray, forgotten: np.ndarray, unseen: np.ndarray) -> tuple[dict[str, float], int]:
+    """The attack's measures, and how many scores they rest on, for scores and statuses [K, N] of K
+    models and N images. Raises AnalysisError if no image has enough models on both sides."""
+    statistic, scored = log_ratio(score, forgotten, unseen)
+    if not (scored & forgotten).any() or not (scored & unseen).any():
+        raise AnalysisError(f"{len(score)} shadows are too few: no image has one to judge and {ENOUGH} on each side")
     order = np.argsort(-statistic[scored])
-    points = statistic[scored][order], forgotten[scored][order]
-    model = np.nonzero(scored)[0][order]
-    value = measures(*points, np.ones(len(model)))
-    draws = np.random.default_rng(seed).multinomial(len(score), np.full(len(score), 1 / len(score)), resamples)
-    spread = pd.DataFrame(measures(*points, drawn[model]) for drawn in draws)
-    low, high = (spread.quantile(q) for q in ((1 - confidence) / 2, (1 + confidence) / 2))
-    rows = pd.DataFrame({"value": value, "low": low, "high": high}).rename_axis("statistic").reset_index()
-    counts = {"n": scored.sum(), "left_out": (forgotten | unseen).sum() - scored.sum()}
-    return rows.assign(**cell.iloc[0], **counts)
+    return measures(statistic[scored][order], forgotten[scored][order]), int(scored.sum())
 
 
 def log_ratio(score: np.ndarray, forgotten: np.ndarray, unseen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,43 +85,35 @@ def log_ratio(score: np.ndarray, forgotten: np.ndarray, unseen: np.ndarray) -> t
     image and side; with one per side for all images 0.72 where images are alike, 0.68 where they are not.)
     The deviation is at least FLOOR, so that densities stay finite where scores agree.
     """
-    found, scored = np.zeros(score.shape), np.zeros(score.shape, bool)
-    for k in range(len(score)):
-        others = np.arange(len(score)) != k
-        n_u, mean_u, squares_u = moments(score[others], forgotten[others])
-        n_r, mean_r, squares_r = moments(score[others], unseen[others])
-        variance = (squares_u + squares_r) / np.maximum(n_u + n_r - 2, 1)
-        deviation = np.maximum(np.sqrt(variance), FLOOR)
-        found[k] = norm.logpdf(score[k], mean_u, deviation) - norm.logpdf(score[k], mean_r, deviation)
-        scored[k] = (forgotten[k] | unseen[k]) & (n_u >= ENOUGH) & (n_r >= ENOUGH)
-    return found, scored
+    score = score - score[0]  # of each image, so that sums of squares lose no digits to its level
+    (n_u, mean_u, squares_u), (n_r, mean_r, squares_r) = (of_others(score, side) for side in (forgotten, unseen))
+    variance = np.maximum((squares_u + squares_r) / np.maximum(n_u + n_r - 2, 1), FLOOR**2)
+    ratio = ((score - mean_r) ** 2 - (score - mean_u) ** 2) / (2 * variance)
+    return ratio, (forgotten | unseen) & (n_u >= ENOUGH) & (n_r >= ENOUGH)
 
 
-def moments(score: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per image the number, mean and sum of squares around the mean [N] of the ``chosen`` scores [K, N]."""
-    count = chosen.sum(0)
-    mean = np.where(chosen, score, 0).sum(0) / np.maximum(count, 1)
-    return count, mean, np.square(np.where(chosen, score - mean, 0)).sum(0)
+def of_others(score: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number, mean and sum of squares around the mean, each [K, N], of an image's ``chosen`` scores
+    [K, N] in the models other than k."""
+    value = np.where(chosen, score, 0)
+    count = chosen.sum(0) - chosen
+    mean = (value.sum(0) - value) / np.maximum(count, 1)
+    return count, mean, np.square(value).sum(0) - np.square(value) - count * np.square(mean)
 
 
-def measures(statistic: np.ndarray, forgotten: np.ndarray, weight: np.ndarray) -> dict[str, float]:
-    """AUC, balanced accuracy at 0, and true-positive rate at low false-positive rates of points [P]
-    with a ``weight``, in descending order of their ``statistic``. No threshold separates ties.
+def measures(statistic: np.ndarray, forgotten: np.ndarray) -> dict[str, float]:
+    """AUC, balanced accuracy at 0, and true-positive rate at low false-positive rates of points [P] in
+    descending order of their ``statistic``. No threshold separates ties.
 
-    >>> found = measures(np.array([2, 1, -1]), np.array([True, False, True]), np.ones(3))
+    >>> found = measures(np.array([2, 1, -1]), np.array([True, False, True]))
     >>> {name: float(value) for name, value in found.items()}
     {'auc': 0.5, 'balanced_accuracy': 0.25, 'tpr_at_fpr_0.01': 0.5, 'tpr_at_fpr_0.001': 0.5}
     """
     last = np.append(np.diff(statistic) != 0, True)
-    sides = weight * forgotten, weight * ~forgotten
-    tpr, fpr = (np.append(0, np.cumsum(side)[last]) / side.sum() for side in sides)
-    hit, false = (side[statistic > 0].sum() / side.sum() for side in sides)
+    tpr, fpr = (np.append(0, np.cumsum(side)[last]) / side.sum() for side in (forgotten, ~forgotten))
+    hit, false = ((statistic[side] > 0).mean() for side in (forgotten, ~forgotten))
     return {
         "auc": np.trapezoid(tpr, fpr),
         "balanced_accuracy": (hit + 1 - false) / 2,
         **{f"tpr_at_fpr_{level}": tpr[fpr <= level].max() for level in FALSE_POSITIVES},
     }
-
-
-def _name(cell: pd.DataFrame) -> str:
-    return ", ".join(cell.iloc[0])

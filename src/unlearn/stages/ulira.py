@@ -11,7 +11,7 @@ from unlearn.provenance import record
 
 
 def ulira(shadows: Sequence[str], out: str, settings: dict[str, Any]) -> None:
-    """``shadows``: the shadow tables of one method and scope; ``settings``: confidence, resamples, seed."""
+    """``shadows``: the shadow tables of one method and scope; ``settings``: those of the analysis."""
     frame = pd.concat([tables.read("shadow", path).to_pandas() for path in shadows], ignore_index=True)
-    found = attack(frame, settings["confidence"], settings["resamples"], settings["seed"])
+    found = attack(frame, settings["confidence"])
     tables.write("ulira", out, found, record(settings, shadows=len(shadows)))
