@@ -22,6 +22,7 @@ from unlearn.analysis.comparisons import (
 )
 from unlearn.analysis.conjectures import Finding, Settings, conclude
 from unlearn.analysis.correlations import Clusters, Column, correlate, kendall, partial_spearman, spearman, summaries
+from unlearn.analysis.gates import gates
 from unlearn.stages.analyse import analyse
 from unlearn.study import Study
 
@@ -776,7 +777,17 @@ def test_no_approximate_method():
 def analysed(rows, tmp_path):
     path, names = str(tmp_path / "metrics.parquet"), ("comparisons", "correlations", "conjectures")
     tables.write("metrics", path, metrics(rows), {})
-    analyse(path, *(str(tmp_path / name) for name in names), SETTINGS._asdict())
+    inputs = {name: str(tmp_path / f"{name}.parquet") for name in ("gates", "grid", "trajectory")}
+    attacks = list(SETTINGS.headlines)
+    described = dict.fromkeys(attacks, {"norm": "linf", "kind": "iterative", "aim": "fool"})
+    tables.write("gates", inputs["gates"], gates(metrics(rows), described), {})
+    headline = {"norm": ["linf"], "eps": [SETTINGS.headlines[SETTINGS.attack]], "headline": [True]}
+    tables.write("grid", inputs["grid"], headline, {})
+    point = {"seed": [0, 0], "epoch": [1, 1], "accuracy": [0.5, 0.5], "layer": ["a", "a"], "depth": [0, 0]}
+    point |= {"arch": ["net"] * 2, "class": [0, 1], "sigma": [1.0, 2.0]}
+    tables.write("trajectory", inputs["trajectory"], point, {})
+    settings = {"norms": dict.fromkeys(attacks, "linf"), **SETTINGS._asdict()}
+    analyse(path, **inputs, **{name: str(tmp_path / name) for name in names}, settings=settings)
     return {name: tables.read(name, tmp_path / name).to_pandas() for name in names}
 
 
@@ -809,9 +820,9 @@ def test_the_stage_writes_three_tables(seeds, tmp_path):
 
 def test_a_study_has_the_settings_of_the_stage(config, schema):
     settings = Study(config, schema).analysis_settings()
-    assert set(settings) == set(Settings._fields)
+    assert set(settings) == {*Settings._fields, "norms"} - {"headlines"}
     assert settings["attack"] == config["attacks"][-1]
-    assert list(settings["headlines"]) == sorted(config["attacks"])
+    assert list(settings["norms"]) == sorted(config["attacks"])
 
 
 @pytest.mark.parametrize("module", [comparisons, correlations, conjectures], ids=lambda m: m.__name__)

@@ -24,7 +24,8 @@ SETTINGS = {
     "methods": ["original", "retrain", "cf", "salun"],
     "scopes": ["last", "all"],
     "attacks": list(ATTACKS),
-    "headline_eps": HEADLINE,
+    "headline_eps": dict.fromkeys(ATTACKS, HEADLINE),
+    "norms": dict.fromkeys(ATTACKS, "linf"),
     "labels": {"resnet": "ResNet", "vit": "ViT"},
 }
 CELLS = [("original", "all"), ("retrain", "all"), *itertools.product(["cf", "salun"], ["last", "all"])]
@@ -67,7 +68,8 @@ def studies(tmp_path_factory):
         frame = metrics(seeds)
         parts = {
             "metrics": frame,
-            "comparisons": compare(frame, 0.95, 100, 0),
+            "comparisons": compare(frame, 0.95, 100, 0).assign(failed=""),
+            "grid": pd.DataFrame({"norm": "linf", "eps": EPS, "headline": [e == HEADLINE for e in EPS]}),
             "correlations": correlate(frame, 0.95, 100, 0, dict.fromkeys(ATTACKS, HEADLINE)),
         }
         found[seeds] = {kind: str(folder / f"{kind}.parquet") for kind in parts}
@@ -211,9 +213,11 @@ def test_the_stage_writes_the_plotted_numbers(figure, studies, tmp_path):
 
 
 def test_the_stage_says_when_there_is_nothing_to_plot(studies, tmp_path):
-    settings = {**SETTINGS, "headline_eps": 0.15}
+    elsewhere = tmp_path / "grid.parquet"
+    tables.write("grid", elsewhere, {"norm": ["linf"], "eps": [0.15], "headline": [True]}, {})
+    inputs = {**studies[1], "grid": str(elsewhere)}
     with pytest.raises(ValueError, match=r"'gap_vs_robustness' has nothing to plot; are its metrics in the config\?"):
-        report.figure("gap_vs_robustness", studies[1], "", "", str(tmp_path / "csv"), settings)
+        report.figure("gap_vs_robustness", inputs, "", "", str(tmp_path / "csv"), SETTINGS)
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -226,7 +230,7 @@ def test_main_table_is_scaled_and_ordered(study):
     source = study["comparisons"].query("arch == 'vit' and forget == 'ten' and method == 'cf' and scope == 'last'")
     assert found["vit", "ten", "cf", "last", "UA"] == pytest.approx(100 * source.query("metric == 'ua'")["mean"].item())
     robust = source.query(f"metric == 'robust_accuracy' and attack == 'pgd' and role == 'test' and eps == {HEADLINE}")
-    assert found["vit", "ten", "cf", "last", "RobA PGD"] == pytest.approx(100 * robust["mean"].item())
+    assert found["vit", "ten", "cf", "last", "RobA"] == pytest.approx(100 * robust["mean"].item())
     time = source.query("metric == 'relative_seconds'")["mean"].item()
     assert found["vit", "ten", "cf", "last", "Time"] == pytest.approx(time)
 
@@ -247,6 +251,20 @@ def test_main_table_as_markdown(study):
     assert rows[0].split("|")[4].strip() == f"{ua['mean']:.2f}{half}"
 
 
+def test_a_number_behind_a_failed_gate_is_marked(study):
+    doubtful = study["comparisons"].copy()
+    hit = (doubtful["attack"] == "pgd") & (doubtful["method"] == "cf") & (doubtful["scope"] == "all")
+    doubtful.loc[hit, "failed"] = "losses, white_box"
+    text = to_markdown(main_table(doubtful, SETTINGS), SETTINGS)
+    marked = [line for line in text.splitlines() if "†" in line and line.startswith("|")]
+    assert [line.split("|")[2:4] for line in marked] == [[" CF ", " all "]] * 4
+    assert {line.count("†") for line in marked} == {3}, "RobA, its gap, and that of AURC"
+    assert text.endswith("† failed a gate: losses, white_box.\n")
+    assert "†" not in to_markdown(main_table(study["comparisons"], SETTINGS), SETTINGS)
+    axes = drawn("robustness", {**study, "comparisons": doubtful})[1].axes
+    assert [axis.get_title().endswith("gates failed: losses, white_box") for axis in axes] == [False] * 4 + [True] * 4
+
+
 def test_main_table_as_latex(study):
     text = to_latex(main_table(study["comparisons"], SETTINGS), SETTINGS)
     lines = text.splitlines()
@@ -262,7 +280,7 @@ def test_main_table_as_latex(study):
 
 def test_table_stage_writes_three_forms_of_one_table(studies, tmp_path):
     csv, markdown, latex = (tmp_path / f"main.{kind}" for kind in ("csv", "md", "tex"))
-    report.table(studies[3]["comparisons"], str(csv), str(markdown), str(latex), SETTINGS)
+    report.table(studies[3]["comparisons"], studies[3]["grid"], str(csv), str(markdown), str(latex), SETTINGS)
     frame = main_table(tables.read("comparisons", studies[3]["comparisons"]).to_pandas(), SETTINGS)
     pd.testing.assert_frame_equal(pd.read_csv(csv), frame, check_dtype=False)
     assert markdown.read_text() == to_markdown(frame, SETTINGS)

@@ -9,7 +9,7 @@ from unlearn.provenance import Sources
 
 SOURCES = Sources(ROOT / "src", ROOT / "workflow/scripts")
 CONFIG = ("unlearn.study", "unlearn.provenance", "unlearn.registry", "unlearn.hyper", "unlearn.tables", "unlearn.warm")
-STAGES_OF_TABLES = ("measure", "collect", "analyse", "report", "split", "ulira")
+STAGES_OF_TABLES = ("measure", "collect", "analyse", "gate", "report", "split", "ulira")
 
 # Module or package → what of this package it may import, besides itself.
 PLUGIN = {"hyper"}
@@ -32,7 +32,8 @@ ALLOWED = {
     "prefix": {"scopes", "job", "models"},
     "training": {"scopes", "hyper", "job", "models", "prefix"},
     "methods": MODEL,
-    "attacks": PLUGIN,
+    "attacks": {*PLUGIN, "robustness"},
+    "radii": {"tables"},
     "data": PLUGIN,
     "robustness": {"images"},
     "activations": {"images"},
@@ -42,7 +43,7 @@ ALLOWED = {
     "main_table": {"figures"},
     "stages": {
         *("tables", "provenance", "registry", "images", "models", "checkpoint", "job", "cost", "training", "hyper"),
-        *("robustness", "activations", "data", "metrics", "analysis", "figures", "main_table"),
+        *("radii", "robustness", "activations", "data", "metrics", "analysis", "figures", "main_table"),
     },
 }
 

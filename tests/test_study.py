@@ -61,7 +61,7 @@ def test_default_config_is_a_study(config, schema):
         ("forgets", ["half"], "'half' has no entry in settings.forgets (random10, class3)"),
         ("dataset", "mnist", "'mnist' has no entry in settings.datasets (digits)"),
         ("methods", ["cf", "sacrub"], f"no method named 'sacrub'; known are {', '.join(registry.names('methods'))}"),
-        ("attacks", ["pgdd"], "no attack named 'pgdd'; known are fgsm, pgd"),
+        ("attacks", ["pgdd"], "no attack named 'pgdd'; known are autoattack, cascade, fgsm"),
         ("metrics", ["acuracy"], "no metric named 'acuracy'; known are accuracy, "),
         ("figures", ["costs"], "no figure named 'costs'; known are cost, "),
         ("settings.methods", {"sacrub": {}}, "no method named 'sacrub'"),
@@ -90,7 +90,7 @@ def test_default_config_is_a_study(config, schema):
         ("archs", "resnet", "is not of type 'array'"),
         (f"{RESNET}.args", [1], "is not of type 'object'"),
         (f"{DIGITS}.augment.flip", "no", "is not of type 'boolean'"),
-        (f"{DIGITS}.headline_eps", "1e-1", "write 0.1"),
+        (f"{DIGITS}.eps.linf.headline", "1e-1", "write 0.1"),
         ("settings.analysis.confidence", "95%", "is not of type 'number'"),
         ("settings.samples.test", "all", "is not of type"),
         # ranges
@@ -99,9 +99,11 @@ def test_default_config_is_a_study(config, schema):
         ("settings.analysis.confidence", 1, "1 is greater than or equal to the maximum of 1"),
         ("settings.analysis.resamples", 10, "10 is less than the minimum of 100"),
         # the grid of radii
-        (f"{DIGITS}.eps", [0.1, 0.05], "must be in ascending order without repeats"),
-        (f"{DIGITS}.eps", [0.1, 0.1], "must be in ascending order without repeats"),
-        (f"{DIGITS}.headline_eps", 0.12, f"0.12 is not in {DIGITS}.eps"),
+        (f"{DIGITS}.eps.linf.eps", [0.1, 0.05], "must be in ascending order without repeats"),
+        (f"{DIGITS}.eps.linf.eps", [0.1, 0.1], "must be in ascending order without repeats"),
+        (f"{DIGITS}.eps.linf.headline", 0.12, f"0.12 is not in {DIGITS}.eps.linf.eps"),
+        (f"{DIGITS}.eps.linf", "calibrated", "is not"),
+        ("attacks", ["recover"], "none of recover aims to fool the model"),
         # settings of plug-ins
         (f"{RESNET}.train.lr", "1e-3", "(YAML reads 1e-3 as a text; write 0.001)"),
         (f"{RESNET}.train.lr", math.nan, "is not a finite number"),
@@ -134,9 +136,9 @@ def test_refuses(error, key, value, reason):
         ("seeds", [0, -1], 1),
         ("seeds", ["0"], 0),
         ("seeds", [True], 0),
-        (f"{DIGITS}.eps", [0.05, "1e-1"], 1),
-        (f"{DIGITS}.eps", [0.0, 0.1], 0),
-        (f"{DIGITS}.eps", [0.1, 1.5], 1),
+        (f"{DIGITS}.eps.linf.eps", [0.05, "1e-1"], 1),
+        (f"{DIGITS}.eps.linf.eps", [0.0, 0.1], 0),
+        (f"{DIGITS}.eps.linf.eps", [0.1, -1.5], 1),
         (f"{DIGITS}.normalize.mean", ["0.3"], 0),
         ("settings.probe.roles", ["test", "train"], 1),
     ],
@@ -148,7 +150,7 @@ def test_refuses_an_item_and_says_which(error, key, value, item):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        (f"{DIGITS}.eps", [0.1, math.nan]),
+        (f"{DIGITS}.eps.linf.eps", [0.1, math.nan]),
         (f"{DIGITS}.normalize.mean", [math.nan]),
         (f"{DIGITS}.normalize.std", [math.inf]),
         ("settings.forgets.random10.fraction", math.nan),
@@ -197,7 +199,7 @@ def test_refuses_a_forget_set_and_says_why(error, key, value, reason):
 
 
 @pytest.mark.parametrize(
-    "key", ["study", "seeds", "settings", "settings.analysis.seed", f"{DIGITS}.eps", f"{RESNET}.train"]
+    "key", ["study", "seeds", "settings", "settings.analysis.seed", f"{DIGITS}.eps.linf.eps", f"{RESNET}.train"]
 )
 def test_a_missing_key_is_named(config, schema, key):
     set_at(config, key, ABSENT)
@@ -225,8 +227,8 @@ def test_the_file_named_is_the_one_that_holds_the_key(config, schema, tmp_path):
     with pytest.raises(ConfigError, match=rf"^{overlay}: seeds\.0: "):
         Study(changed(config, "seeds", [-1]), schema, [base, overlay])
     config["seeds"] = [0]
-    with pytest.raises(ConfigError, match=rf"^{base}: {DIGITS}\.eps: "):
-        Study(changed(config, f"{DIGITS}.eps", [0.2, 0.1]), schema, [base, overlay])
+    with pytest.raises(ConfigError, match=rf"^{base}: {DIGITS}\.eps\.linf\.eps: "):
+        Study(changed(config, f"{DIGITS}.eps.linf.eps", [0.2, 0.1]), schema, [base, overlay])
 
 
 # --- what a study derives from its config ---------------------------------------------------------
@@ -277,13 +279,13 @@ def test_stages_see_only_what_they_depend_on(config, schema):
         return split, study.training_settings("resnet"), study.method_settings("resnet", "cf")
 
     before = of_models(Study(config, schema))
-    config["settings"]["datasets"]["digits"].update(eps=[0.2], headline_eps=0.2)
+    config["settings"]["datasets"]["digits"].update(eps={"linf": {"eps": [0.2], "headline": 0.2}})
     config["settings"]["samples"]["test"] = 7
     config["settings"]["analysis"]["seed"] = 1
     config["settings"]["archs"]["resnet"]["label"] = "R"
     after = Study(config, schema)
     assert of_models(after) == before
-    assert after.attack_settings("pgd")["eps"] == [0.2]
+    assert after.grid_settings() == {"linf": {"eps": [0.2], "headline": 0.2}}
     assert after.report_settings()["labels"]["resnet"] == "R"
 
 

@@ -12,12 +12,15 @@ SPLIT = {"id": [1, 2, 3], "role": ["retain", "forget", "test"]}
 RUN = tables.Run("resnet", "random10", "cf", "all", 0)
 ATTACKED = {
     "attack": ["pgd"] * 2,
+    "aim": ["fool"] * 2,
+    "norm": ["linf"] * 2,
     "eps": [0.1, 0.1],
     "id": [1, 2],
     "role": ["test"] * 2,
     "label": [0, 1],
     "predicted": [0, 0],
     "distance": [0.1, 0.05],
+    "by": ["pgd"] * 2,
 }
 METRIC = {
     "metric": ["ta"],
@@ -29,7 +32,7 @@ METRIC = {
     "value": [0.5],
     "n": [10],
 }
-PREDICTED = {"id": [1, 2], "role": ["test"] * 2, "label": [0, 1]}
+PREDICTED = {"id": [1, 2], "role": ["test"] * 2, "label": [0, 1], "margin": [0.1, None]}
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ archs: [net]
 methods: [cf, salun]
 scopes: [last, all]
 settings:
-  datasets: {digits: {eps: [0.1, 0.3], headline_eps: 0.1}}
+  datasets: {digits: {eps: {linf: {eps: [0.1, 0.3], headline: 0.1}}}}
   archs:
     net:
       label: tiny
@@ -30,7 +30,8 @@ settings:
       stem: cifar
       train: {epochs: 1, lr: 0.05, batch_size: 64}
       methods: {cf: {epochs: 1, batch_size: 256}, salun: {epochs: 1, batch_size: 256}}
-  attacks: {pgd: {steps: 3}}
+  attacks: {pgd: {steps: 3}, noise: {draws: 2}, cascade: {steps: 3, target_steps: 2}}
+  follow: 0
   samples: {test: 40, retain: 20, forget: 20}
   analysis: {resamples: 100}
 """

@@ -40,7 +40,7 @@ def gates(metrics: pd.DataFrame, attacks: Mapping[str, Mapping[str, str]]) -> pd
         single = rows.set_index(["metric", rows["attack"].fillna("")])["value"].to_dict()
         for attack, described in attacks.items():
             found += [(*run, *row) for row in _checks(attack, single)]
-            if described["aim"] == "fool":
+            if described["aim"] == "fool" and attack in curves:
                 found += [(*run, *row) for row in _curve(attack, curves, attacks, single)]
     frame = pd.DataFrame(found, columns=COLUMNS)
     return frame.astype({"against": "string", "passed": "boolean", "value": "Float64", "n": "Int64"})
@@ -84,7 +84,7 @@ def _curve(
 
     def against(gate: str, kinds: tuple[str, ...], limit: float) -> Iterator[tuple]:
         others = [a for a, d in attacks.items() if d["kind"] in kinds and d["norm"] == norm and d["aim"] == "fool"]
-        others = [a for a in others if a != attack]
+        others = [a for a in others if a != attack and a in curves]
         for other in others:
             excess = float((curve["value"] - curves[other]["value"]).max())
             yield _row(gate, attack, other, excess, limit + 1 / n, n)
