@@ -22,6 +22,7 @@ pathvars:
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/ulira.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -31,3 +32,4 @@ rule all:
         collect("<results>/figures/{figure}.pdf", figure=STUDY.config["figures"]),
         "<results>/tables/main.md",
         ["<results>/tuning.parquet"] if STUDY.tunings else [],
+        ["<results>/ulira.parquet"] if STUDY.shadows else [],

@@ -474,6 +474,7 @@ def test_resampling_is_seeded():
 # --- the table of correlations --------------------------------------------------------------------
 
 HEADLINE = 0.1
+HEADLINES = {"fgsm": 0.2, "pgd": HEADLINE}
 
 
 def runs(arch, relation, count=12, seeds=4):
@@ -490,7 +491,7 @@ def runs(arch, relation, count=12, seeds=4):
 
 
 def correlated(rows):
-    return correlate(metrics(rows), 0.95, 100, 0, HEADLINE)
+    return correlate(metrics(rows), 0.95, 100, 0, HEADLINES)
 
 
 def test_correlate_pairs_runs_per_architecture_attack_radius_and_role():
@@ -510,7 +511,7 @@ def test_correlations_do_not_depend_on_the_order_of_rows():
     frame = metrics(runs("net", lambda x: (x - 0.5) ** 2))
     keys = ["x", "y", "eps", "statistic"]
     one, other = (
-        correlate(f, 0.95, 100, 0, HEADLINE).sort_values(keys, ignore_index=True)
+        correlate(f, 0.95, 100, 0, HEADLINES).sort_values(keys, ignore_index=True)
         for f in (frame, frame.sample(frac=1, random_state=0))
     )
     pd.testing.assert_frame_equal(one, other)
@@ -535,6 +536,13 @@ def test_a_correlation_by_way_of_accuracy_is_gone_at_equal_accuracy():
     assert found.loc["partial_spearman", "p"] > 0.05
 
 
+def test_the_headline_radius_is_the_attacks_own():
+    both = [{**r, "attack": a} for r in runs("net", lambda x: x) if r["attack"] for a in HEADLINES]
+    gaps = [r for r in runs("net", lambda x: x) if not r["attack"]]
+    found = correlated([*gaps, *both]).query("statistic == 'kendall' and y == 'robustness_drop'")
+    assert set(zip(found["attack"], found["eps"], strict=True)) == set(HEADLINES.items())
+
+
 def test_clean_accuracy_need_not_be_measured():
     found = correlated(r for r in runs("net", lambda x: x) if r["metric"] != "ta")
     assert set(found["statistic"]) == {"spearman", "kendall"}
@@ -549,7 +557,7 @@ def test_a_run_that_lacks_a_side_is_an_error(lost):
 
 # --- conjectures ----------------------------------------------------------------------------------
 
-SETTINGS = Settings(0.95, 200, 0, "pgd", HEADLINE)
+SETTINGS = Settings(0.95, 200, 0, "pgd", HEADLINES)
 
 
 @pytest.mark.parametrize(
@@ -575,7 +583,7 @@ def test_the_verdict_follows_from_interval_p_and_seeds(low, high, p, predicted, 
 
 def concluded(rows, trajectory=None, settings=SETTINGS):
     frame = metrics(rows)
-    found = correlate(frame, settings.confidence, settings.resamples, settings.seed, settings.headline_eps)
+    found = correlate(frame, settings.confidence, settings.resamples, settings.seed, settings.headlines)
     return conclude(frame, found, trajectory, settings).set_index("conjecture")
 
 
@@ -803,6 +811,7 @@ def test_a_study_has_the_settings_of_the_stage(config, schema):
     settings = Study(config, schema).analysis_settings()
     assert set(settings) == set(Settings._fields)
     assert settings["attack"] == config["attacks"][-1]
+    assert list(settings["headlines"]) == sorted(config["attacks"])
 
 
 @pytest.mark.parametrize("module", [comparisons, correlations, conjectures], ids=lambda m: m.__name__)

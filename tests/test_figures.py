@@ -68,7 +68,7 @@ def studies(tmp_path_factory):
         parts = {
             "metrics": frame,
             "comparisons": compare(frame, 0.95, 100, 0),
-            "correlations": correlate(frame, 0.95, 100, 0, HEADLINE),
+            "correlations": correlate(frame, 0.95, 100, 0, dict.fromkeys(ATTACKS, HEADLINE)),
         }
         found[seeds] = {kind: str(folder / f"{kind}.parquet") for kind in parts}
         for kind, part in parts.items():

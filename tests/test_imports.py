@@ -9,7 +9,7 @@ from unlearn.provenance import Sources
 
 SOURCES = Sources(ROOT / "src", ROOT / "workflow/scripts")
 CONFIG = ("unlearn.study", "unlearn.provenance", "unlearn.registry", "unlearn.hyper", "unlearn.tables", "unlearn.warm")
-STAGES_OF_TABLES = ("measure", "collect", "analyse", "report", "split")
+STAGES_OF_TABLES = ("measure", "collect", "analyse", "report", "split", "ulira")
 
 # Module or package → what of this package it may import, besides itself.
 PLUGIN = {"hyper"}

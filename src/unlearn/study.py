@@ -60,6 +60,11 @@ class Study:
         return [Run(arch, forget, m, "all", seed) for arch in c["archs"] for forget in c["forgets"] for m in tuned]
 
     @cached_property
+    def shadows(self) -> range:
+        """The numbers of the shadow models; none unless ``ulira`` is on."""
+        return range(self.config["settings"]["ulira"]["shadows"] if self.config["ulira"] else 0)
+
+    @cached_property
     def runs(self) -> list[Run]:
         c = self.config
         return [
@@ -88,6 +93,10 @@ class Study:
 
     def split_settings(self, forget: str) -> dict[str, Any]:
         return canonical(self.config["settings"]["forgets"][forget])
+
+    def shadow_split_settings(self) -> dict[str, Any]:
+        """Not their number: more shadows leave those that are there as they are."""
+        return canonical({key: self.config["settings"]["ulira"][key] for key in ("fraction", "seed")})
 
     def training_settings(self, arch: str) -> dict[str, Any]:
         """The recipe of pretraining, which exact retraining repeats on the retain set."""
@@ -251,6 +260,8 @@ class Study:
             )
         for run in self.tunings:
             self.tuning_settings(run.arch, run.method)
+        if c["ulira"]:
+            self._check_ulira()
 
     def _check_forget(self, forget: str) -> None:
         spec, where = self.split_settings(forget), f"settings.forgets.{forget}"
@@ -258,6 +269,21 @@ class Study:
             kinds = registry.declaration("methods", method).constants.get("FORGET_KINDS")
             if kinds and spec["kind"] not in kinds:
                 raise ConfigError(f"{where}: method {method!r} is not defined for kind {spec['kind']!r}")
+
+    def _check_ulira(self) -> None:
+        c, first = self.config, self.config["settings"]["ulira"]["seed"]
+        seeds = {first + shadow for shadow in self.shadows}
+        if taken := sorted(seeds & {*c["seeds"], c["settings"]["tuning"]["seed"]}):
+            raise ConfigError(
+                f"settings.ulira.seed: shadows train with seeds {first} to {max(seeds)}, but {taken[0]} is "
+                "one of seeds or the tuning seed"
+            )
+        for method in self.methods:
+            kinds = registry.declaration("methods", method).constants.get("FORGET_KINDS")
+            if kinds and "random" not in kinds:
+                raise ConfigError(f"ulira: shadows forget random images, method {method!r} is not defined for that")
+        if c["tune"] and [self.split_settings(forget)["kind"] == "class" for forget in c["forgets"]] != [False]:
+            raise ConfigError("ulira: with tune, forgets must hold one forget set, not of classes, to tune shadows on")
 
     def _with_file(self, error: ConfigError) -> str:
         """Name the last file that holds the longest known part of the key in question."""

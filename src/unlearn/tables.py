@@ -57,6 +57,9 @@ RUN = [
 CELL = RUN[:-1]
 RUN_KEY = tuple(name for name, _ in RUN)
 CELL_KEY = tuple(name for name, _ in CELL)
+# Shadow models have splits and seeds of their own.
+SHADOWED = [column for column in CELL if column[0] != "forget"]
+SHADOWED_KEY = tuple(name for name, _ in SHADOWED)
 # The keys a metric may need; null where they do not apply.
 DETAIL = [
     ("role", pa.string()),
@@ -123,6 +126,22 @@ TABLES: dict[str, Table] = {
         ],
         [*RUN_KEY, "id"],
         ["margin"],  # null where the logits do not depend on the image
+    ),
+    "shadow": _table(
+        [*SHADOWED, ("shadow", pa.int64()), ("id", pa.int64()), ("status", pa.string()), ("score", pa.float64())],
+        [*SHADOWED_KEY, "shadow", "id"],
+    ),
+    "ulira": _table(
+        [
+            *SHADOWED,
+            ("statistic", pa.string()),
+            ("value", pa.float64()),
+            ("low", pa.float64()),
+            ("high", pa.float64()),
+            ("n", pa.int64()),
+            ("left_out", pa.int64()),
+        ],
+        [*SHADOWED_KEY, "statistic"],
     ),
     "adversarial": _table(
         [

@@ -34,8 +34,11 @@ except ConfigError as error:
 FOLDER = Path("" if STUDY.config["study"] == DEFAULT else STUDY.config["study"])
 RESULTS, LOGS = str("results" / FOLDER), str("logs" / FOLDER)
 TUNING_SEED = STUDY.config["settings"]["tuning"]["seed"]
+SHADOW_SEED = STUDY.config["settings"]["ulira"]["seed"]
 RUN = "<results>/runs/{arch}/{forget}/{method}-{scope}/seed{seed}"
 RUN_LOG = "<logs>/{arch}/{forget}/{method}-{scope}/seed{seed}"
+SHADOW = "<results>/shadows/{shadow}"
+SHADOW_LOG = "<logs>/shadows/{shadow}"
 
 # Jobs on this machine share processes that have the libraries loaded; see unlearn.warm.
 if workflow.is_main_process:
@@ -57,6 +60,7 @@ def fingerprints():
         ],
         "split": ["unlearn.stages.split"],
         "grid": ["unlearn.stages.grid", *calibrators],
+        "shadow_split": ["unlearn.stages.shadow_split"],
         "pretrain": ["unlearn.stages.train"],
         "predict": ["unlearn.stages.predict"],
         "probe": ["unlearn.stages.probe"],
@@ -64,11 +68,13 @@ def fingerprints():
         "measure": ["unlearn.stages.measure", *metrics],
         "collect": ["unlearn.stages.collect"],
         "gate": ["unlearn.stages.gate"],
+        "ulira": ["unlearn.stages.ulira"],
         "analyse": ["unlearn.stages.analyse"],
         "table": ["unlearn.stages.report"],
     }
     plugins = {
         "unlearn": ("unlearn.stages.train", "methods", STUDY.methods),
+        "shadow": ("unlearn.stages.shadow", "methods", STUDY.methods),
         "tune": (
             "unlearn.stages.tune",
             "methods",
@@ -102,6 +108,7 @@ wildcard_constraints:
     attack="|".join(map(re.escape, STUDY.config["attacks"])),
     figure="|".join(map(re.escape, STUDY.config["figures"])),
     seed=r"\d+",
+    shadow=r"\d+",
 
 
 def code(rule):
@@ -132,6 +139,26 @@ def tuning_identity(wildcards):
     }
 
 
+def half_identity(wildcards):
+    """Params: the identity of a shadow's pretraining, which is exact retraining without the other half."""
+    return {
+        "arch": wildcards.arch,
+        "forget": f"half{wildcards.shadow}",
+        "method": "retrain",
+        "scope": "all",
+        "seed": SHADOW_SEED + int(wildcards.shadow),
+    }
+
+
+def shadow_identity(wildcards):
+    """Params: the identity of the run in which a shadow unlearns."""
+    return {
+        **{key: wildcards[key] for key in ("arch", "method", "scope")},
+        "forget": f"shadow{wildcards.shadow}",
+        "seed": SHADOW_SEED + int(wildcards.shadow),
+    }
+
+
 def of_run(run, file):
     """The path of a file of a run."""
     return f"{RUN.format(**vars(run))}/{file}"
@@ -146,11 +173,19 @@ def original_weights(wildcards):
     }
 
 
+def shadow_weights(wildcards):
+    """The shadow's pretrained model, which exact retraining of all layers does not need."""
+    if (wildcards.method, wildcards.scope) == ("retrain", "all"):
+        return {}
+    return {"original": f"{SHADOW}/{wildcards.arch}/model.safetensors"}
+
+
 def chosen_settings(wildcards):
-    """The table that chose this method's settings, where methods are tuned."""
+    """The table that chose this method's settings, where methods are tuned; for shadows the study's only one."""
     if STUDY.config["tune"] and wildcards.method not in ("original", "retrain"):
+        forget = wildcards.get("forget", STUDY.config["forgets"][0])
         return {
-            "tuning": f"<results>/tuning/{wildcards.arch}/{wildcards.forget}/{wildcards.method}.parquet"
+            "tuning": f"<results>/tuning/{wildcards.arch}/{forget}/{wildcards.method}.parquet"
         }
     return {}
 
@@ -180,6 +215,12 @@ def collected(wildcards):
             arch=STUDY.config["archs"],
             seed=STUDY.config["seeds"],
         )
+    if wildcards.table == "ulira":
+        return [
+            f"<results>/ulira/{arch}/{method}-{scope}.parquet"
+            for arch in STUDY.config["archs"]
+            for method, scope in STUDY.cells
+        ]
     return [
         f"<results>/tuning/{run.arch}/{run.forget}/{run.method}.parquet"
         for run in STUDY.tunings

@@ -6,7 +6,7 @@ rule collect:
     log:
         "<logs>/collect-{table}.log",
     wildcard_constraints:
-        table="metrics|trajectory|tuning",
+        table="metrics|trajectory|tuning|ulira",
     conda:
         "../../environment.yml"
     params:

@@ -5,7 +5,7 @@ lies on one side of 0 and p < alpha, "not supported" otherwise, and "can't tell"
 nothing varies, or fewer than three seeds ran. Forget sets are averaged, seeds are the unit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -30,13 +30,17 @@ TRAINED = "a well-trained model has a small fairness-gap"
 
 
 class Settings(NamedTuple):
-    """``attack`` and ``headline_eps``: under which robustness is judged; alpha = 1 - confidence."""
+    """``attack``: by which robustness is judged, at its radius in ``headlines``; alpha = 1 - confidence."""
 
     confidence: float
     resamples: int
     seed: int
     attack: str
-    headline_eps: float
+    headlines: Mapping[str, float]
+
+    @property
+    def eps(self) -> float:
+        return self.headlines[self.attack]
 
 
 class Finding(NamedTuple):
@@ -93,10 +97,10 @@ def conclude(
 
 def larger_gap_larger_drop(arch: str, correlations: pd.DataFrame, settings: Settings) -> Iterator[Finding]:
     """Spearman's coefficient over runs, and that at equal clean accuracy, are predicted positive."""
-    keys = {"arch": arch, "x": GAP, "y": DROP, "attack": settings.attack, "eps": settings.headline_eps, "role": ROLE}
+    keys = {"arch": arch, "x": GAP, "y": DROP, "attack": settings.attack, "eps": settings.eps, "role": ROLE}
     of_keys = correlations[(correlations[list(keys)] == list(keys.values())).all(axis=1)]
     for statistic in ("spearman", "partial_spearman"):
-        finding = Finding(LARGER, arch, settings.attack, settings.headline_eps, GAP, DROP, statistic)
+        finding = Finding(LARGER, arch, settings.attack, settings.eps, GAP, DROP, statistic)
         rows = of_keys[of_keys["statistic"] == statistic]
         if rows.empty:
             needed = [GAP, DROP] + (["ta"] if statistic == "partial_spearman" else [])
@@ -107,12 +111,12 @@ def larger_gap_larger_drop(arch: str, correlations: pd.DataFrame, settings: Sett
 
 def approximate_is_fragile(arch: str, metrics: pd.DataFrame, settings: Settings) -> Finding:
     """Mean robustness drop of the approximate methods on all layers - retraining's, predicted positive."""
-    finding = Finding(FRAGILE, arch, settings.attack, settings.headline_eps, "method", DROP, "mean_difference")
+    finding = Finding(FRAGILE, arch, settings.attack, settings.eps, "method", DROP, "mean_difference")
     drops = metrics[
         (metrics["metric"] == DROP)
         & (metrics["role"] == ROLE)
         & (metrics["attack"] == settings.attack)
-        & (metrics["eps"] == settings.headline_eps)
+        & (metrics["eps"] == settings.eps)
         & (metrics["scope"] == ALL)
     ]
     if drops.empty:

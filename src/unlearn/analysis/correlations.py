@@ -163,8 +163,8 @@ def correlate(
 ) -> pd.DataFrame:
     """Rows of the correlations table: per architecture, role measured on both sides, x and y.
 
-    Spearman's coefficient at all radii; at those of ``headlines`` (attack → eps), and for what has none, also Kendall's
-    and that at equal clean test accuracy, if it was measured.
+    Spearman's coefficient at all radii; at the attack's radius in ``headlines``, and for what has no
+    radius, also Kendall's and that at equal clean test accuracy, if it was measured.
 
     Raises AnalysisError naming a run that lacks what others of its architecture have.
     """
@@ -181,7 +181,7 @@ def correlate(
         of_x = [columns[x] for x in xs]
         for y in ys:
             outcomes = {"spearman": spearman(of_x, columns[y])}
-            if y[2] in (headlines.get(y[1]), None):
+            if y[2] in (headlines[y[1]], None):
                 outcomes["kendall"] = kendall(of_x, columns[y])
                 if zs:
                     outcomes["partial_spearman"] = partial_spearman(of_x, columns[y], columns[zs[0]])

@@ -34,7 +34,7 @@ def analyse(
     correlated = correlate(frame, *resampling, radii)
     tables.write("correlations", correlations, correlated, record(settings))
     followed = along(tables.read("trajectory", trajectory).to_pandas())
-    judged = Settings(*resampling, settings["attack"], radii[settings["attack"]])
+    judged = Settings(*resampling, settings["attack"], radii)
     tables.write("conjectures", conjectures, conclude(frame, correlated, followed, judged), record(settings))
 
 

@@ -7,7 +7,7 @@ from unlearn.provenance import record
 
 
 def collect(table: str, parts: Sequence[str], out: str) -> None:
-    """Stream the ``parts`` into one ``table`` ("metrics", "trajectory" or "tuning")."""
+    """Stream the ``parts`` into one ``table`` ("metrics", "trajectory", "tuning" or "ulira")."""
     with tables.Writer(table, out, record(parts=len(parts))) as writer:
         for path in parts:
             part = tables.read(table, path)

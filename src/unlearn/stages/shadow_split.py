@@ -1,0 +1,36 @@
+"""shadow_split: which half of the training images a shadow model of U-LiRA learns, and what it forgets of it."""
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from unlearn import tables
+from unlearn.provenance import record
+from unlearn.stages.split import SplitError
+
+log = logging.getLogger("unlearn")
+
+
+def shadow_split(dataset: str, half: str, split: str, shadow: int, settings: dict[str, Any]) -> None:
+    """``settings``: fraction of the half that is forgotten, and seed. Both outputs are split tables.
+
+    ``split`` has roles retain, forget, unseen and test; in ``half`` what is to be forgotten is still
+    retained, so that retraining on it is pretraining. Shadows are drawn independently of one another:
+    what the other shadows saw says nothing about what this one saw.
+
+    Raises SplitError for a fraction that forgets no image of the half, or all of it.
+    """
+    table = tables.read("dataset", dataset, ["id", "split"])
+    ids = table["id"].to_numpy()
+    training = table["split"].to_numpy(zero_copy_only=False) == "train"
+    learned = np.random.default_rng([settings["seed"], shadow]).permutation(ids[training])[: training.sum() // 2]
+    count = round(settings["fraction"] * len(learned))
+    if not 0 < count < len(learned):
+        raise SplitError(f"settings.ulira.fraction: forgets {count} of a shadow's {len(learned)} images")
+    role = np.where(training, np.where(np.isin(ids, learned), "retain", "unseen"), "test")
+    metadata = record(settings, shadow=shadow)
+    tables.write("split", half, {"id": ids, "role": role}, metadata)
+    role = np.where(np.isin(ids, learned[:count]), "forget", role)
+    tables.write("split", split, {"id": ids, "role": role}, metadata)
+    log.info("shadow %d: forget %d of %d images", shadow, count, len(learned))

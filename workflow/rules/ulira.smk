@@ -1,0 +1,88 @@
+rule shadow_split:
+    input:
+        "<results>/dataset.parquet",
+    output:
+        half=f"{SHADOW}/half.parquet",
+        split=f"{SHADOW}/split.parquet",
+    log:
+        f"{SHADOW_LOG}/split.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=settings("shadow_split"),
+        code=code("shadow_split"),
+    message:
+        "Split: what shadow {wildcards.shadow} learns and forgets"
+    script:
+        "../scripts/shadow_split.py"
+
+
+# The weights stay: were they temporary, a method added later would remake every method's shadows.
+rule shadow_pretrain:
+    input:
+        dataset="<results>/dataset.parquet",
+        split=f"{SHADOW}/half.parquet",
+    output:
+        model=f"{SHADOW}/{{arch}}/model.safetensors",
+        history=f"{SHADOW}/{{arch}}/history.parquet",
+        cost=f"{SHADOW}/{{arch}}/cost.parquet",
+    log:
+        f"{SHADOW_LOG}/{{arch}}/pretrain.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu=gpus,
+    params:
+        run=half_identity,
+        settings=settings("training", "arch"),
+        code=code("unlearn/retrain"),
+    message:
+        "Pretrain: {wildcards.arch}, shadow {wildcards.shadow}"
+    script:
+        "../scripts/unlearn.py"
+
+
+rule shadow:
+    input:
+        unpack(shadow_weights),
+        unpack(chosen_settings),
+        dataset="<results>/dataset.parquet",
+        split=f"{SHADOW}/split.parquet",
+    output:
+        f"{SHADOW}/{{arch}}/{{method}}-{{scope}}.parquet",
+    log:
+        f"{SHADOW_LOG}/{{arch}}/{{method}}-{{scope}}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu=gpus,
+    params:
+        run=shadow_identity,
+        settings=settings("method", "arch", "method"),
+        code=code("shadow/{method}"),
+    message:
+        "Shadow {wildcards.shadow}: {wildcards.method} on {wildcards.scope} layers of {wildcards.arch}"
+    script:
+        "../scripts/shadow.py"
+
+
+rule ulira:
+    input:
+        collect(
+            f"{SHADOW}/{{arch}}/{{method}}-{{scope}}.parquet",
+            shadow=STUDY.shadows,
+            allow_missing=True,
+        ),
+    output:
+        "<results>/ulira/{arch}/{method}-{scope}.parquet",
+    log:
+        "<logs>/ulira/{arch}/{method}-{scope}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=settings("analysis"),
+        code=code("ulira"),
+    message:
+        "U-LiRA: {wildcards.method}-{wildcards.scope}, {wildcards.arch}"
+    script:
+        "../scripts/ulira.py"
