@@ -14,14 +14,13 @@ from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 from sklearn.svm import SVC
 
-from unlearn import registry, tables
+from unlearn import metrics, registry, tables
 from unlearn.metrics import (
     Evidence,
     MetricError,
     References,
     accuracy,
     average_gap,
-    class_accuracy,
     class_fairness,
     divergence,
     fairness_gap,
@@ -532,7 +531,7 @@ def test_measure_names_the_metric_at_fault(run_files, group, monkeypatch):
 DOCUMENTED = [f"metrics.{name}" for name in registry.names("metrics")]
 
 
-@pytest.mark.parametrize("name", [*DOCUMENTED, "analysis.comparisons", "analysis.correlations"])
+@pytest.mark.parametrize("name", ["metrics", *DOCUMENTED, "analysis.comparisons", "analysis.correlations"])
 def test_examples(name):
     module = importlib.import_module(f"unlearn.{name}")
     failed, tried = doctest.testmod(module, extraglobs={"np": np})
@@ -546,7 +545,7 @@ PURE = (
     (mia_efficacy, ("confidence",)),
     (mia, ("probabilities", "entropy", "modified_entropy", "loss", "best_threshold")),
     (divergence, ("jensen_shannon",)),
-    (class_accuracy, ("per_class",)),
+    (metrics, ("per_class",)),
     (class_fairness, ("ratio", "false_positive_rates", "excess_shares")),
 )
 
