@@ -2,23 +2,13 @@
 
 import numpy as np
 
-from unlearn.metrics import Evidence, Metric, Row, Rows
+from unlearn.metrics import Evidence, Metric, Row, Rows, per_class
 
 METRICS = {
     "class_accuracy": Metric("accuracy of a class", "match_retrain", 0, 1),
     "class_disparity": Metric("class disparity", "min", 0, 1),
     "worst_class_accuracy": Metric("worst class", "max", 0, 1),
 }
-
-
-def per_class(labels: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The classes [K] there are, ascending, the share of each that is right, and its size.
-
-    >>> per_class(np.array([2, 0, 2, 2]), np.array([True, True, False, True]))[1].round(2)
-    array([1.  , 0.67])
-    """
-    classes, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    return classes, np.bincount(index, weights=right) / sizes, sizes
 
 
 def compute(run: Evidence) -> Rows:

@@ -8,8 +8,7 @@ left out.
 
 import numpy as np
 
-from unlearn.metrics import Evidence, Metric, MetricError, Row, Rows
-from unlearn.metrics.class_accuracy import per_class
+from unlearn.metrics import Evidence, Metric, MetricError, Row, Rows, per_class
 
 METRICS = {
     "class_robust_accuracy": Metric("robust accuracy of a class", "match_retrain", 0, 1),

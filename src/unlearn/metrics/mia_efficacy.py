@@ -12,8 +12,7 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.svm import SVC
 
-from unlearn.metrics import Evidence, Metric, Row, Rows
-from unlearn.metrics.class_accuracy import per_class
+from unlearn.metrics import Evidence, Metric, Row, Rows, per_class
 
 METRICS = {
     "mia_efficacy": Metric("MIA-efficacy", "match_retrain", 0, 1),
