@@ -1,5 +1,4 @@
-"""Robust accuracy per attack, radius and role; what it loses against clean accuracy, its share of the
-images that are right without attack, and the area under its curve.
+"""Robust accuracy per attack, radius and role, and the area under its curve.
 
 An image is robust at eps if it is classified correctly and no perturbation that the attack found within
 eps changes that: per image the smallest such radius is stored, so no curve can rise. Robust given
