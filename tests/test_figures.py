@@ -122,7 +122,8 @@ def test_axes_are_labelled(figure, study):
 @pytest.mark.parametrize("figure", FIGURES)
 def test_one_architecture_and_forget_set(figure, study):
     settings = {**SETTINGS, "archs": ["vit"], "forgets": ["ten"]}
-    alone = {k: f[(f["arch"] == "vit") & (f["forget"].eq("ten") if "forget" in f else True)] for k, f in study.items()}
+    alone = {k: f for k, f in study.items() if "arch" in f}
+    alone = {k: f[(f["arch"] == "vit") & (f["forget"].eq("ten") if "forget" in f else True)] for k, f in alone.items()}
     _, found = drawn(figure, alone, settings)
     titles = [axis.get_title() for axis in found.axes if axis.get_title()]
     assert all(title.endswith("ViT") for title in titles), "a single forget set needs no mention"
@@ -209,7 +210,7 @@ def test_the_stage_writes_the_plotted_numbers(figure, studies, tmp_path):
     assert not plt.get_fignums(), "closed again"
     study = {kind: tables.read(kind, path).to_pandas() for kind, path in studies[1].items()}
     frame = registry.load("figures", figure).data(study, SETTINGS)
-    pd.testing.assert_frame_equal(pd.read_csv(csv), frame, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_csv(csv, converters={"failed": str}), frame, check_dtype=False)
 
 
 def test_the_stage_says_when_there_is_nothing_to_plot(studies, tmp_path):
@@ -282,7 +283,7 @@ def test_table_stage_writes_three_forms_of_one_table(studies, tmp_path):
     csv, markdown, latex = (tmp_path / f"main.{kind}" for kind in ("csv", "md", "tex"))
     report.table(studies[3]["comparisons"], studies[3]["grid"], str(csv), str(markdown), str(latex), SETTINGS)
     frame = main_table(tables.read("comparisons", studies[3]["comparisons"]).to_pandas(), SETTINGS)
-    pd.testing.assert_frame_equal(pd.read_csv(csv), frame, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_csv(csv, converters={"failed": str}), frame, check_dtype=False)
     assert markdown.read_text() == to_markdown(frame, SETTINGS)
     assert latex.read_text() == to_latex(frame, SETTINGS)
 

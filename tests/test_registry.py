@@ -104,7 +104,7 @@ def test_figure(name):
 
 @pytest.mark.parametrize("function", [registry.load, registry.declaration])
 def test_unknown_names_list_the_known_ones(function):
-    with pytest.raises(ConfigError, match=r"no attack named 'pgdd'; known are fgsm, pgd"):
+    with pytest.raises(ConfigError, match=r"no attack named 'pgdd'; known are autoattack, cascade, fgsm"):
         function("attacks", "pgdd")
 
 

@@ -136,6 +136,7 @@ def test_perturbations_are_within_bounds(net, make_images, name):
     assert found.checks.range == 0
     assert found.checks.finite
     assert found.checks.norm > 0.5, "and use their room"
+    assert not found.distance.requires_grad
 
 
 def test_only_survivors_are_attacked(linear, grey):

@@ -140,7 +140,7 @@ def search(
                     if not len(index):
                         continue
                     with _own_noise(seed, clean):
-                        moved = attack(x, y)
+                        moved = attack(x, y).detach()
                     sound, size, found = _check(x, moved, radius, norm)
                     checks = checks.merge(found)
                     after = _predict(target, moved, batch_size)
