@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -43,9 +43,6 @@ class Checks:
 
     def merge(self, other: "Checks") -> "Checks":
         return Checks(max(self.norm, other.norm), max(self.range, other.range), self.finite and other.finite)
-
-    def asdict(self) -> dict[str, float | bool]:
-        return asdict(self)
 
 
 class Target(nn.Module):

@@ -1,8 +1,9 @@
 """PGD towards the true label: can a small perturbation make the model recognise what it forgot?
 
-Only forgotten images that it gets wrong are attacked. Residual knowledge of Hsu et al. 2025 (arXiv:2601.22359), who find forgotten images recognised again
-within a small ball. Retrained models recognise them too at some radius, so only the difference to
-exact retraining means anything. The iteration is that of PGD (Madry et al. 2018, arXiv:1706.06083).
+Only forgotten images that it gets wrong are attacked. Residual knowledge of Hsu et al. 2025 (arXiv:2601.22359),
+who find forgotten images recognised again within a small ball. Retrained models recognise them too at some
+radius, so only the difference to exact retraining means anything. The iteration is that of PGD (Madry et al.
+2018, arXiv:1706.06083).
 """
 
 import torchattacks

@@ -1,8 +1,8 @@
 """Residual recognition: forgotten images that a small perturbation makes the model recognise again.
 
-Minus the same of exact retraining. Hsu et al. 2025 (arXiv:2601.22359). Shares are of all attacked forget images, those recognised without any
-perturbation included, at each radius of an attack that aims to recover labels. Models that never saw
-an image can be made to recognise it too, so the share itself means nothing.
+Minus the same of exact retraining. Hsu et al. 2025 (arXiv:2601.22359). Shares are of all attacked forget
+images, those recognised without any perturbation included, at each radius of an attack that aims to recover
+labels. Models that never saw an image can be made to recognise it too, so the share itself means nothing.
 """
 
 from unlearn.metrics import Evidence, Metric, MetricError, References, Row, Rows

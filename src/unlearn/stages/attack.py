@@ -1,6 +1,7 @@
 """attack: for each attacked image, the smallest radius at which a run's model is fooled."""
 
 import logging
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from unlearn import checkpoint, images, registry, tables
 from unlearn.provenance import record
 from unlearn.radii import radii
-from unlearn.robustness import Checks, search
+from unlearn.robustness import search
 from unlearn.tables import Run
 
 log = logging.getLogger("unlearn")
@@ -36,28 +37,26 @@ def attack(
     aim = getattr(plugin, "AIM", "fool")
     eps = radii(grid, plugin.NORM)
     roles = tuple(settings["samples"]) if aim == "fool" else ("forget",)
-    found, checks = [], Checks()
-    for role, everything in images.by_role(dataset, split, roles).items():
-        chosen = images.stratified(everything, settings["samples"][role], SEED).to(device)
-        outcome = search(net, chosen, eps, lambda m, e: plugin.build(m, e, own), SEED, plugin.NORM, aim)
-        checks = checks.merge(outcome.checks)
-        found.append(
-            {
-                "attack": np.repeat(attack, len(chosen)),
-                "aim": np.repeat(aim, len(chosen)),
-                "norm": np.repeat(plugin.NORM, len(chosen)),
-                "id": chosen.ids.cpu().numpy(),
-                "role": np.repeat(role, len(chosen)),
-                "label": chosen.labels.cpu().numpy(),
-                "eps": outcome.eps.cpu().numpy(),
-                "predicted": outcome.predicted.cpu().numpy(),
-                "distance": outcome.distance.cpu().numpy(),
-                "by": outcome.by,
-            }
-        )
-        left = [f"{e:g}: {1 - (outcome.eps <= e).double().mean():.3f}" for e in (0, *eps)]
-        log.info("%s %s (n=%d), share not yet there by radius: %s", attack, role, len(chosen), ", ".join(left))
-    described = record(settings, run=run, attack=attack, device=device, grid=eps, checks=checks.asdict())
-    with tables.Writer("adversarial", out, described, Run(**run)) as writer:
-        for columns in found:
-            writer.write(columns)
+    sets = images.by_role(dataset, split, roles)
+    sets = {role: images.stratified(found, settings["samples"][role], SEED) for role, found in sets.items()}
+    chosen = sum(list(sets.values())[1:], next(iter(sets.values()))).to(device)
+    role = np.repeat(list(sets), [len(found) for found in sets.values()])
+    found = search(net, chosen, eps, lambda m, e: plugin.build(m, e, own), SEED, plugin.NORM, aim)
+    columns = {
+        "attack": np.repeat(attack, len(chosen)),
+        "aim": np.repeat(aim, len(chosen)),
+        "norm": np.repeat(plugin.NORM, len(chosen)),
+        "id": chosen.ids.cpu().numpy(),
+        "role": role,
+        "label": chosen.labels.cpu().numpy(),
+        "eps": found.eps.cpu().numpy(),
+        "predicted": found.predicted.cpu().numpy(),
+        "distance": found.distance.cpu().numpy(),
+        "by": found.by,
+    }
+    described = record(settings, run=run, attack=attack, device=device, grid=eps, checks=asdict(found.checks))
+    tables.write("adversarial", out, columns, described, Run(**run))
+    for name in sets:
+        smallest = columns["eps"][role == name]
+        left = [f"{e:g}: {1 - (smallest <= e).mean():.3f}" for e in (0, *eps)]
+        log.info("%s %s (n=%d), share withstanding by radius: %s", attack, name, len(smallest), ", ".join(left))
