@@ -55,6 +55,58 @@ def test_by_numpy(probed, make_images, at, sigma):
 
 
 @pytest.mark.parametrize("sigma", ["channel", "pooled"])
+def test_channels_on_request(probed, make_images, sigma):
+    images = make_images(22)
+    expected = stored(probed, images, "output")
+    rows = list(spreads(probed, images, "output", sigma, channels=True))
+    assert [row for row in rows if row.channel is None] == list(spreads(probed, images, "output", sigma))
+    detail = {(row.layer, row.label, row.channel): row for row in rows if row.channel is not None}
+    assert len(detail) == 4 * sum(x.shape[-1] for x in expected.values())
+    for (layer, label, channel), row in detail.items():
+        x = expected[layer][images.labels == label][..., channel]
+        assert row.count == len(x)
+        assert (row.mean, row.sigma) == pytest.approx((x.mean(), x.std()), rel=1e-5, abs=1e-6)
+
+
+NORMS = [nn.BatchNorm2d(6), nn.GroupNorm(2, 6), timm.layers.LayerNorm2d(6), timm.layers.RmsNorm2d(6), nn.RMSNorm(6)]
+
+
+@pytest.mark.parametrize("norm", NORMS, ids=lambda norm: type(norm).__name__)
+def test_every_norm_by_numpy(make_images, norm):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(1, 6, 3), norm
+
+        def forward(self, x):
+            x = self.conv(x)
+            return self.norm(x.movedim(1, -1)).movedim(-1, 1) if isinstance(norm, nn.RMSNorm) else self.norm(x)
+
+    torch.manual_seed(0)
+    net, images = Net().eval(), make_images(22)
+    with torch.no_grad():
+        norm.weight.normal_()
+        x = net(to_float(images.pixels)).double().numpy().transpose(0, 2, 3, 1)
+    rows = list(spreads(net, images, "output", "channel"))
+    assert len(rows) == 4
+    for row in rows:
+        of_class = x[images.labels == row.label].reshape(-1, 6)
+        assert row.sigma == pytest.approx(of_class.std(0).mean(), rel=1e-5)
+
+
+def test_planted_spreads_are_found():
+    """Pixels of class c are 128 ± its own amplitude, so sigma is amplitude / 255 behind a norm that does nothing."""
+    amplitudes = [10, 40, 25]
+    labels = torch.arange(3).repeat(4)
+    sign = torch.tensor([1, -1]).repeat(32).view(1, 1, 8, 8)
+    pixels = (128 + sign * torch.tensor(amplitudes)[labels].view(-1, 1, 1, 1)).to(torch.uint8)
+    norm = nn.BatchNorm2d(1, eps=0.0)
+    rows = list(spreads(nn.Sequential(norm), ImageSet(torch.arange(12), pixels, labels), "output", "channel"))
+    assert [row.sigma for row in rows] == pytest.approx([a / 255 for a in amplitudes], rel=1e-5)
+    assert gap(np.array([row.sigma for row in rows])) == pytest.approx(30 / 255, rel=1e-5)
+
+
+@pytest.mark.parametrize("sigma", ["channel", "pooled"])
 def test_classes_with_the_same_images_have_no_gap(probed, make_images, sigma):
     once = make_images(8)
     twice = ImageSet(torch.arange(16), once.pixels.repeat(2, 1, 1, 1), torch.arange(2).repeat_interleave(8))
@@ -67,10 +119,12 @@ def test_classes_with_the_same_images_have_no_gap(probed, make_images, sigma):
 
 @pytest.mark.parametrize("batch_size", [1, 5, 22])
 def test_batches_mean_nothing(probed, make_images, batch_size):
-    one, other = (list(spreads(probed, make_images(22), "output", "channel", size)) for size in (batch_size, 256))
+    one, other = (
+        list(spreads(probed, make_images(22), "output", "channel", batch_size=size)) for size in (batch_size, 256)
+    )
     for a, b in zip(one, other, strict=True):
         assert a[:4] == b[:4]
-        assert a[4:] == pytest.approx(b[4:], rel=1e-4, abs=1e-6)
+        assert a[4:6] == pytest.approx(b[4:6], rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("pooled", [False, True])

@@ -460,7 +460,7 @@ def run_files(tmp_path):
         given = {
             "predictions": {**found.predictions, "logits": tables.rows(found.logits)},
             "adversarial": pd.concat([found.adversarial, found.recovery]),
-            "activations": {**spread, "mean": spread["sigma"]},
+            "activations": {**spread, "mean": spread["sigma"], "channel": [None] * len(spread)},
             "cost": {**found.cost, "parameters": [9], "precision": ["float32"]},
         }
         paths = {kind: str(folder / f"{kind}.parquet") for kind in given}

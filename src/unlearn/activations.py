@@ -33,7 +33,7 @@ class ProbeError(RuntimeError):
 
 
 class Spread(NamedTuple):
-    """One layer and class: ``count`` images, mean and (population) standard deviation."""
+    """One layer and class, or one ``channel`` of it: ``count`` images, mean and (population) standard deviation."""
 
     layer: str
     depth: int
@@ -41,6 +41,7 @@ class Spread(NamedTuple):
     count: int
     mean: float
     sigma: float
+    channel: int | None = None
 
 
 def norm_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -52,8 +53,11 @@ def norm_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 @torch.no_grad()
-def spreads(model: nn.Module, images: ImageSet, at: str, sigma: str, batch_size: int = 256) -> Iterator[Spread]:
-    """Yield a Spread per normalization layer and class present, layers in order of execution.
+def spreads(
+    model: nn.Module, images: ImageSet, at: str, sigma: str, channels: bool = False, batch_size: int = 256
+) -> Iterator[Spread]:
+    """Yield a Spread per normalization layer and class present, layers in order of execution; with
+    ``channels`` also one per channel.
 
     ``at``: "output" or "input" of the layer; ``sigma``: "channel" (over images and positions per
     channel, then the mean over channels) or "pooled" (over everything at once). Evaluation mode,
@@ -79,8 +83,12 @@ def spreads(model: nn.Module, images: ImageSet, at: str, sigma: str, batch_size:
         for handle in handles:
             handle.remove()
     for depth, (name, found) in enumerate(moments.items()):
+        layer = name.removeprefix("net.")
         for label, (count, mean, spread) in found.by_class(pooled=sigma == "pooled").items():
-            yield Spread(name.removeprefix("net."), depth, label, count, mean, spread)
+            yield Spread(layer, depth, label, count, mean, spread)
+        for label, (count, means, spreads_) in found.by_channel().items() if channels else ():
+            for channel, (mean, spread) in enumerate(zip(means.tolist(), spreads_.tolist(), strict=True)):
+                yield Spread(layer, depth, label, count, mean, spread, channel)
 
 
 def channels_last(module: nn.Module, x: Tensor) -> Tensor:
@@ -127,14 +135,20 @@ class Moments:
             values += int(chosen.sum()) * x.shape[1]
             self.sums[label] = images, values, s1 + first[chosen].sum(0), s2 + second[chosen].sum(0)
 
-    def by_class(self, pooled: bool) -> dict[int, tuple[int, float, float]]:
-        """Class → (images, mean, standard deviation)."""
+    def by_channel(self) -> dict[int, tuple[int, Tensor, Tensor]]:
+        """Class → (images, mean [channels], standard deviation [channels])."""
         found = {}
         for label, (images, values, s1, s2) in sorted(self.sums.items()):
             mean = s1 / values
             variance = (s2 / values - mean.square()).clamp_min(0)
-            mean = mean + self.shift
+            found[label] = images, mean + self.shift, variance.sqrt()
+        return found
+
+    def by_class(self, pooled: bool) -> dict[int, tuple[int, float, float]]:
+        """Class → (images, mean, standard deviation)."""
+        found = {}
+        for label, (images, mean, sigma) in self.by_channel().items():
             if pooled:
-                variance = variance.mean() + mean.var(unbiased=False)
-            found[label] = images, mean.mean().item(), variance.sqrt().mean().item()
+                sigma = (sigma.square().mean() + mean.var(unbiased=False)).sqrt()
+            found[label] = images, mean.mean().item(), sigma.mean().item()
         return found

@@ -182,11 +182,13 @@ TABLES: dict[str, Table] = {
             ("depth", pa.int64()),
             ("role", pa.string()),
             ("class", pa.int64()),
+            ("channel", pa.int64()),
             ("count", pa.int64()),
             ("mean", pa.float64()),
             ("sigma", pa.float64()),
         ],
-        [*RUN_KEY, "layer", "role", "class"],
+        [*RUN_KEY, "layer", "role", "class", "channel"],
+        ["channel"],  # null: the layer as a whole
     ),
     "metrics": _table(
         [*RUN, ("metric", pa.string()), *DETAIL, ("value", pa.float64()), ("n", pa.int64())],

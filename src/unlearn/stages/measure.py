@@ -61,10 +61,14 @@ def load(predictions: str, adversarial: Sequence[str], activations: str, cost: s
     """A run's Evidence from its files."""
     return Evidence(
         *_predicted(tables.read("predictions", predictions)),
-        activations=tables.read("activations", activations).to_pandas(),
+        activations=_whole_layers(tables.read("activations", activations).to_pandas()),
         cost=tables.read("cost", cost).to_pandas(),
         **_attacked(adversarial),
     )
+
+
+def _whole_layers(activations: pd.DataFrame) -> pd.DataFrame:
+    return activations[activations["channel"].isna()].drop(columns="channel")
 
 
 def _attacked(paths: Sequence[str]) -> dict[str, Any]:
