@@ -11,10 +11,13 @@ from scipy.stats import spearmanr
 
 from unlearn import registry, tables
 from unlearn.analysis.comparisons import compare
+from unlearn.analysis.conjectures import Settings, conclude
 from unlearn.analysis.correlations import correlate
+from unlearn.analysis.gates import gates
 from unlearn.figures import cells, colours, name
 from unlearn.main_table import main_table, to_latex, to_markdown
 from unlearn.stages import report
+from unlearn.verdicts import page
 
 FIGURES = registry.names("figures")
 ATTACKS, EPS, HEADLINE = ("fgsm", "pgd"), (0.1, 0.2), 0.2
@@ -72,8 +75,11 @@ def studies(tmp_path_factory):
             "metrics": frame,
             "comparisons": compare(frame, 0.95, 100, 0).assign(failed=""),
             "grid": pd.DataFrame({"norm": "linf", "eps": EPS, "headline": [e == HEADLINE for e in EPS]}),
+            "gates": gates(frame, {a: {"norm": "linf", "kind": "iterative", "aim": "fool"} for a in ATTACKS}),
             "correlations": correlate(frame, 0.95, 100, 0, dict.fromkeys(ATTACKS, HEADLINE)),
         }
+        judged = Settings(0.95, 100, 0, "pgd", dict.fromkeys(ATTACKS, HEADLINE))
+        parts["conjectures"] = conclude(frame, parts["correlations"], None, judged)
         found[seeds] = {kind: str(folder / f"{kind}.parquet") for kind in parts}
         for kind, part in parts.items():
             tables.write(kind, found[seeds][kind], part, {})
@@ -285,8 +291,10 @@ def test_main_table_as_latex(study):
 
 
 def test_table_stage_writes_three_forms_of_one_table(studies, tmp_path):
-    csv, markdown, latex = (tmp_path / f"main.{kind}" for kind in ("csv", "md", "tex"))
-    report.table(studies[3]["comparisons"], studies[3]["grid"], str(csv), str(markdown), str(latex), SETTINGS)
+    csv, markdown, latex, verdicts = (tmp_path / name for name in ("main.csv", "main.md", "main.tex", "verdicts.md"))
+    inputs = {kind: studies[3][kind] for kind in ("comparisons", "conjectures", "gates", "grid")}
+    settings = {key: value for key, value in SETTINGS.items() if key != "headline_eps"}
+    report.table(**inputs, csv=csv, markdown=markdown, latex=latex, verdicts=verdicts, settings=settings)
     frame = main_table(tables.read("comparisons", studies[3]["comparisons"]).to_pandas(), SETTINGS)
     stored = pd.read_csv(csv)
     if "failed" in stored:
@@ -294,6 +302,21 @@ def test_table_stage_writes_three_forms_of_one_table(studies, tmp_path):
     pd.testing.assert_frame_equal(stored, frame, check_dtype=False)
     assert markdown.read_text() == to_markdown(frame, SETTINGS)
     assert latex.read_text() == to_latex(frame, SETTINGS)
+    assert verdicts.read_text().startswith("## Conjectures\n\n| conjecture | model |")
+
+
+def test_page_of_verdicts(study):
+    text = page(study["conjectures"], study["gates"], SETTINGS)
+    conjectures, failing = text.split("## Gates")
+    rows = [line for line in conjectures.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert len(rows) == len(study["conjectures"])
+    assert [row.split(" | ")[-2] for row in rows] == study["conjectures"]["verdict"].tolist()
+    ran = study["gates"][study["gates"]["passed"].notna()]
+    assert f"{int(ran['passed'].sum())} of {len(ran)} checks passed." in failing
+    assert "monotone" in failing, "random numbers are no honest curves"
+    assert "Nothing in the study to compare with, or not measured: " in failing
+    quiet = study["gates"].assign(passed=True)
+    assert "|" not in page(study["conjectures"], quiet, SETTINGS).split("## Gates")[1]
 
 
 # --- shared ---------------------------------------------------------------------------------------

@@ -41,9 +41,10 @@ ALLOWED = {
     "analysis": {"tables"},
     "figures": set(),
     "main_table": {"figures"},
+    "verdicts": {"tables"},
     "stages": {
         *("tables", "provenance", "registry", "images", "models", "checkpoint", "job", "cost", "training", "hyper"),
-        *("radii", "robustness", "activations", "data", "metrics", "analysis", "figures", "main_table"),
+        *("radii", "robustness", "activations", "data", "metrics", "analysis", "figures", "main_table", "verdicts"),
     },
 }
 

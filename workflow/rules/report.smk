@@ -89,6 +89,8 @@ rule figure:
 rule table:
     input:
         comparisons="<results>/comparisons.parquet",
+        conjectures="<results>/conjectures.parquet",
+        gates="<results>/gates.parquet",
         grid="<results>/grid.parquet",
     output:
         csv=report(
@@ -99,6 +101,7 @@ rule table:
         ),
         markdown="<results>/tables/main.md",
         latex="<results>/tables/main.tex",
+        verdicts="<results>/tables/verdicts.md",
     log:
         "<logs>/table.log",
     conda:

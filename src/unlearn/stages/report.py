@@ -8,6 +8,7 @@ from unlearn import registry, tables
 from unlearn.figures import STYLE, plt
 from unlearn.main_table import main_table, to_latex, to_markdown
 from unlearn.radii import headlines
+from unlearn.verdicts import page
 
 
 def figure(name: str, inputs: dict[str, str], pdf: str, png: str, csv: str, settings: dict[str, Any]) -> None:
@@ -25,8 +26,23 @@ def figure(name: str, inputs: dict[str, str], pdf: str, png: str, csv: str, sett
         plt.close(drawn)
 
 
-def table(comparisons: str, grid: str, csv: str, markdown: str, latex: str, settings: dict[str, Any]) -> None:
-    """The main table: full precision as CSV, rounded with intervals as Markdown and LaTeX."""
+def table(
+    comparisons: str,
+    conjectures: str,
+    gates: str,
+    grid: str,
+    csv: str,
+    markdown: str,
+    latex: str,
+    verdicts: str,
+    settings: dict[str, Any],
+) -> None:
+    """The main table: full precision as CSV, rounded with intervals as Markdown and LaTeX; and the page
+    of verdicts on the conjectures and of failed gates."""
+    with open(verdicts, "w") as file:
+        file.write(
+            page(*(tables.read(*one).to_pandas() for one in (("conjectures", conjectures), ("gates", gates))), settings)
+        )
     settings = {**settings, "headline_eps": headlines(grid, settings["norms"])}
     frame = main_table(tables.read("comparisons", comparisons).to_pandas(), settings)
     frame.to_csv(csv, index=False)
