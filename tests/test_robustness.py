@@ -217,6 +217,7 @@ def test_noise_comes_from_the_seed(net, make_images):
     [
         lambda n: torch.rand(n, 1, 4, 4),
         lambda n: torch.rand([n, 1, 4, 4]),
+        lambda n: torch.rand(size=(n, 1, 4, 4), device="cpu", dtype=torch.float64),
         lambda n: torch.randn(torch.Size([n, 1, 4, 4])),
         lambda n: torch.rand_like(torch.empty(n, 1, 4, 4)),
         lambda n: torch.empty(n, 1, 4, 4).uniform_(-3, 3),

@@ -82,8 +82,10 @@ class SharedNoise(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if function in (torch.rand, torch.randn):
-            shape = tuple(args[0]) if isinstance(args[0], Sequence) else args
-            return self._shared(shape, lambda row: function(row, generator=self.generator))
+            size = args or (kwargs["size"],)
+            shape = tuple(size[0]) if isinstance(size[0], Sequence) else size
+            drawn = self._shared(shape, lambda row: function(row, generator=self.generator))
+            return drawn.to(**{key: kwargs[key] for key in ("device", "dtype") if kwargs.get(key) is not None})
         if function in (torch.rand_like, torch.randn_like):
             draw = torch.rand if function is torch.rand_like else torch.randn
             return self._shared(args[0].shape, lambda row: draw(row, generator=self.generator)).to(args[0])
