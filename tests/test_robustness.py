@@ -331,6 +331,44 @@ def test_pgd_can_cross_its_ball():
     assert attack.random_start
 
 
+def test_the_cascade_has_different_losses():
+    members = builder("cascade")(Target(nn.Linear(1, 10), 10), 0.1)
+    assert list(members) == ["fgsm", "apgd_ce", "apgd_dlr", "apgd_t"]
+    assert [members[name].loss for name in ("apgd_ce", "apgd_dlr")] == ["ce", "dlr"]
+    assert members["apgd_t"].n_target_classes == 3
+
+
+def test_autoattack_runs_in_full():
+    """The library's own runs 10 steps, and Square on a rescaled schedule."""
+    plain = registry.settings("attacks", "autoattack", {})
+    members = plugin("autoattack").build(Target(nn.Linear(1, 10), 10), 0.1, plain)
+    assert list(members) == ["apgd_ce", "apgd_t", "fab_t", "square"]
+    assert [members[name].steps for name in ("apgd_ce", "apgd_t", "fab_t")] == [100] * 3
+    assert members["apgd_t"].n_target_classes == members["fab_t"].n_target_classes == 9
+    assert (members["square"].n_queries, members["square"].rescale_schedule) == (5000, False)
+
+
+def test_l2_steps_do_not_shrink_with_the_gradient():
+    """The smaller the gradient, the shorter the library's own step: 1e-10 is large beside that of a sure model."""
+    weight = torch.zeros(64, 2)
+    weight[0, 1] = 1e-12
+    attack = builder("pgd_l2", steps=4)(Target(lambda x: x.flatten(1) @ weight, 2), 0.3)["pgd_l2"]
+    attack.set_device(torch.device("cpu"))
+    attack.random_start = False
+    moved = attack(torch.full((3, 1, 8, 8), 0.5), torch.ones(3, dtype=torch.long)) - 0.5
+    torch.testing.assert_close(moved.flatten(1)[:, 0], torch.full((3,), -0.3))
+
+
+def test_distance_is_how_far_the_image_was_moved(net, make_images):
+    def build(model, eps):
+        return {"half": lambda x, y: x + 0.5 * eps * torch.where(x < 0.5, 1, -1)}
+
+    found = search(net, make_images(), [0.4, 0.8, 1.0], build, 0)
+    hit = found.eps > 0
+    assert hit.any()
+    torch.testing.assert_close(found.distance[hit], found.eps[hit] / 2, rtol=1e-5, atol=1e-6)
+
+
 def test_target_gives_float32_logits_and_contiguous_gradients():
     """Several attacks call ``view`` on gradients."""
 
