@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from unlearn import registry, tables
-from unlearn.analysis.gates import gates, mark
+from unlearn.analysis.gates import doubt, gates, mark
 from unlearn.metrics import Evidence
 from unlearn.metrics.attack_checks import CROSS_ENTROPY, normalized
 from unlearn.stages.measure import frame
@@ -127,6 +127,22 @@ def test_a_failed_gate_marks_the_cell_and_what_is_measured_against_it():
     assert set(marked["failed"]) == {"", "losses"}
 
 
+def test_doubtful_verdicts_say_so():
+    table = gates(measured({**HONEST, **CASES["losses disagree"][0]}), ATTACKS)
+    rows = [("net", "pgd", "the interval includes 0"), ("net", "cascade", "why"), ("net", None, ""), ("vit", "pgd", "")]
+    found = doubt(pd.DataFrame(rows, columns=["arch", "attack", "reason"]), table)
+    assert found["reason"].tolist() == ["the interval includes 0; gates failed: losses", "why", "", ""]
+
+
+def test_a_study_without_curves_says_that_no_gate_could_hold_them():
+    plain = measured()
+    table = gates(plain[plain["metric"] != "robust_accuracy"], ATTACKS)
+    of_pgd = table[table["attack"] == "pgd"].set_index("gate")["passed"]
+    curves = ["monotone", "ends_at_zero", "iterative", "white_box", "losses"]
+    assert of_pgd[curves].isna().all()
+    assert of_pgd[["norm", "range", "finite", "logits"]].all()
+
+
 def test_normalized():
     logits = np.array([[1.0, 2.0, 3.0], [0.2, 0.3, 0.5], [0.0, 0.0, 0.0]])
     assert normalized(logits) == pytest.approx(1 / 3)
@@ -203,7 +219,7 @@ def evaluated(deceivers, name, **own):
         tabled.append(
             pd.DataFrame({"attack": attack, "role": "test", "label": labels, "eps": found.eps, "by": found.by})
         )
-        checks[attack] = asdict(found.checks)
+        checks[attack] = {**asdict(found.checks), "members": found.members}
     with torch.no_grad():
         logits = models[name](pixels).numpy()
     roles = np.array(["test", "retain", "forget"])[np.arange(60) % 3]

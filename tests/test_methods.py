@@ -247,7 +247,7 @@ def test_retraining_without_anything_to_forget_is_pretraining(spec, dataset, tmp
         return [str(tmp_path / name / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
 
     run = {"arch": "net", "forget": "nothing", "method": "retrain", "scope": "all", "seed": 3}
-    stages.train.pretrain(dataset, *out("pretrain"), "net", 3, recipe, "cpu")
+    stages.train.pretrain(dataset, *out("pretrain"), str(tmp_path / "snapshots"), "net", 3, recipe, 0, "cpu")
     stages.train.unlearn(run, dataset, split, None, None, *out("retrain"), recipe, "cpu")
     assert same(*(checkpoint.load(out(name)[0]) for name in ("pretrain", "retrain")))
 

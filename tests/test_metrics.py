@@ -84,7 +84,10 @@ def evidence(seed=0, counts=(30, 12, 18), classes=3, forgotten=None, skill=1.0, 
         pd.DataFrame([spent]),
         recovery=recovered,
         grids=dict.fromkeys(attacks, GRID),
-        checks={attack: {"norm": 1.0, "range": 0.0, "finite": True} for attack in attacks},
+        checks={
+            attack: {"norm": 1.0, "range": 0.0, "finite": True, "members": ["apgd_ce", "apgd_dlr"]}
+            for attack in attacks
+        },
     )
 
 
@@ -369,6 +372,22 @@ def test_the_relative_gap_has_no_unit(sigma, factor):
 
 
 # --- forgotten classes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("right", [False, True])
+@pytest.mark.parametrize("name", ABSOLUTE)
+def test_which_rows_there_are_does_not_hang_on_the_outcome(name, right):
+    """As when a class is forgotten: exact retraining recognises none of its images, the original all."""
+    run = evidence()
+    forget, attacked = (f["role"].to_numpy() == "forget" for f in (run.predictions, run.adversarial))
+    logits = run.logits.copy()
+    hot = np.eye(logits.shape[1])[run.predictions["label"]]
+    logits[forget] = (10 * (hot if right else -hot))[forget]
+    adversarial = run.adversarial.copy()
+    adversarial.loc[attacked, ["eps", "by"]] = [np.nan if right else 0.0, None]
+    recovery = run.recovery.assign(eps=0.0 if right else np.nan, by=None)
+    other = replace(run, logits=logits, adversarial=adversarial, recovery=recovery)
+    assert rows(name, other).keys() == rows(name, run).keys()
 
 
 def test_test_images_of_forgotten_classes_are_left_out():

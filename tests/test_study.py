@@ -102,7 +102,13 @@ def test_default_config_is_a_study(config, schema):
         (f"{DIGITS}.eps.linf.eps", [0.1, 0.05], "must be in ascending order without repeats"),
         (f"{DIGITS}.eps.linf.eps", [0.1, 0.1], "must be in ascending order without repeats"),
         (f"{DIGITS}.eps.linf.headline", 0.12, f"0.12 is not in {DIGITS}.eps.linf.eps"),
-        (f"{DIGITS}.eps.linf", "calibrated", "is not"),
+        (f"{DIGITS}.eps.linf", "calibrated", "'calibrated' does not match '^calibrate$'"),
+        (f"{DIGITS}.eps.linf.eps", [1e-5, 0.1], "less than the minimum"),
+        ("metrics", ["accuracy", "tow"], "metrics: 'tow' needs mia_efficacy in metrics"),
+        ("metrics", ["accuracy", "residual"], "metrics: 'residual' needs recover in attacks"),
+        ("settings.probe.roles", ["retain"], "lacks test"),
+        ("settings.attacks.square", {"querys": 3}, "unknown setting; known are queries"),
+        ("settings.methods.unsir", {"epoch": 3}, "unknown setting"),
         ("attacks", ["recover"], "none of recover aims to fool the model"),
         # settings of plug-ins
         (f"{RESNET}.train.lr", "1e-3", "(YAML reads 1e-3 as a text; write 0.001)"),
@@ -314,7 +320,10 @@ def test_a_method_may_restrict_the_kinds_of_forget_set(config, schema, monkeypat
 @pytest.mark.parametrize("figure", registry.names("figures"))
 def test_a_figure_of_what_is_not_measured_is_refused(config, schema, figure):
     for metric in registry.declaration("figures", figure).constants["MEASURED"]:
-        kept = [name for name in config["metrics"] if name != metric]
+        builds_on = {
+            name: registry.declaration("metrics", name).constants.get("REQUIRES", ()) for name in config["metrics"]
+        }
+        kept = [name for name in config["metrics"] if name != metric and metric not in builds_on[name]]
         with pytest.raises(ConfigError, match=f"^figures: '{figure}' plots {metric}, which is not in metrics"):
             Study({**config, "figures": [figure], "metrics": kept}, schema)
 

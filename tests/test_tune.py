@@ -39,7 +39,7 @@ def tuned(spec, dataset, split, tmp_path, monkeypatch):
         return [str(tmp_path / name / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
 
     original, retrained = out("original")[0], out("retrain")[0]
-    train.pretrain(dataset, *out("original"), "net", 1000, recipe, "cpu")
+    train.pretrain(dataset, *out("original"), str(tmp_path / "snapshots"), "net", 1000, recipe, 0, "cpu")
     train.unlearn({**RUN, "method": "retrain"}, dataset, split, None, None, *out("retrain"), recipe, "cpu")
     reference = str(tmp_path / "predictions.parquet")
     predict.predict({**RUN, "method": "retrain"}, retrained, dataset, split, reference, "cpu")

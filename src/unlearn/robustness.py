@@ -24,13 +24,14 @@ class Outcome(NamedTuple):
     """Per image: ``eps`` float64 [N], the smallest radius of the grid at which the attack succeeded, 0
     where nothing had to be done, NaN where it never did; ``predicted`` int64 [N], the class then
     predicted; ``distance`` float64 [N], the size of that perturbation in the attack's norm; ``by``, the
-    member of the attack that found it, None where none did."""
+    member of the attack that found it, None where none did; ``members``, all of them."""
 
     eps: Tensor
     predicted: Tensor
     distance: Tensor
     by: list[str | None]
     checks: "Checks"
+    members: tuple[str, ...] = ()
 
 
 @dataclass
@@ -125,7 +126,7 @@ def search(
         clean = to_float(images.pixels).clone(memory_format=torch.contiguous_format)  # attacks call view
         predicted = _predict(target, clean, batch_size)
         eps = torch.full((len(images),), torch.nan, dtype=torch.float64, device=clean.device)
-        distance, by, checks = eps.clone(), [None] * len(images), Checks()
+        distance, by, checks, members = eps.clone(), [None] * len(images), Checks(), ()
 
         def succeeded(prediction: Tensor, label: Tensor) -> Tensor:
             return prediction != label if aim == "fool" else prediction == label
@@ -133,7 +134,9 @@ def search(
         done = succeeded(predicted, images.labels)
         eps[done] = distance[done] = 0.0
         for radius in grid:
-            for name, attack in build(target, radius).items():
+            attacks = build(target, radius)
+            members = tuple(attacks)
+            for name, attack in attacks.items():
                 for index in eps.isnan().nonzero().flatten().split(batch_size):
                     x, y = clean[index], images.labels[index]
                     if not len(index):
@@ -149,7 +152,7 @@ def search(
                     eps[index[hit]] = radius
                     for i in index[hit].tolist():
                         by[i] = name
-        return Outcome(eps, predicted, distance, by, checks)
+        return Outcome(eps, predicted, distance, by, checks, members)
 
 
 @contextmanager

@@ -238,6 +238,10 @@ class Study:
                 raise ConfigError(f"{where}.eps.{norm}.eps: must be in ascending order without repeats")
             if given["headline"] not in given["eps"]:
                 raise ConfigError(f"{where}.eps.{norm}.headline: {given['headline']} is not in {where}.eps.{norm}.eps")
+        for attack, given in c["settings"]["attacks"].items():
+            _filled(registry.declaration("attacks", attack).settings, given, f"settings.attacks.{attack}")
+        for method, given in c["settings"]["methods"].items():
+            _filled(registry.declaration("methods", method).settings, given, f"settings.methods.{method}")
         for arch in c["archs"]:
             self.training_settings(arch)
             for method in self.methods:
@@ -250,6 +254,13 @@ class Study:
             raise ConfigError(f"attacks: none of {', '.join(c['attacks'])} aims to fool the model")
         for forget in c["forgets"]:
             self._check_forget(forget)
+        for metric in c["metrics"]:
+            constants = registry.declaration("metrics", metric).constants
+            for key, constant in (("metrics", "REQUIRES"), ("attacks", "ATTACKS")):
+                if missing := set(constants.get(constant, ())) - set(c[key]):
+                    raise ConfigError(f"metrics: {metric!r} needs {', '.join(sorted(missing))} in {key}")
+        if "test" not in c["settings"]["probe"]["roles"]:
+            raise ConfigError("settings.probe.roles: lacks test, which figures and conjectures are about")
         for figure in c["figures"]:
             missing = set(registry.declaration("figures", figure).constants["MEASURED"]) - set(c["metrics"])
             if missing:
@@ -269,6 +280,8 @@ class Study:
             kinds = registry.declaration("methods", method).constants.get("FORGET_KINDS")
             if kinds and spec["kind"] not in kinds:
                 raise ConfigError(f"{where}: method {method!r} is not defined for kind {spec['kind']!r}")
+        if "forget" in self.config["settings"]["probe"]["roles"] and len(spec.get("classes", ("", ""))) == 1:
+            raise ConfigError(f"settings.probe.roles: {forget} is one class, and a fairness-gap needs two")
 
     def _check_ulira(self) -> None:
         c, first = self.config, self.config["settings"]["ulira"]["seed"]
@@ -278,6 +291,9 @@ class Study:
                 f"settings.ulira.seed: shadows train with seeds {first} to {max(seeds)}, but {taken[0]} is "
                 "one of seeds or the tuning seed"
             )
+        forgetting = len(self.shadows) * c["settings"]["ulira"]["fraction"] / 2
+        if forgetting < 1:
+            raise ConfigError(f"settings.ulira.fraction: {forgetting:.2g} shadows would forget an image, too few")
         for method in self.methods:
             kinds = registry.declaration("methods", method).constants.get("FORGET_KINDS")
             if kinds and "random" not in kinds:

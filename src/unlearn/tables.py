@@ -142,6 +142,7 @@ TABLES: dict[str, Table] = {
             ("left_out", pa.int64()),
         ],
         [*SHADOWED_KEY, "statistic"],
+        ["low", "high"],  # of quantiles, for which no jackknife holds
     ),
     "adversarial": _table(
         [

@@ -247,5 +247,5 @@ def forget_list(wildcards):
 
 
 def gpus(_):
-    """GPUs that a training or attacking job reserves; `device: auto` reserves none."""
+    """GPUs that a job which runs a model reserves; `device: auto` reserves none."""
     return int(STUDY.config["device"] == "cuda")

@@ -23,6 +23,8 @@ rule grid:
         "<logs>/grid.log",
     conda:
         "../../environment.yml"
+    resources:
+        gpu=gpus,
     params:
         settings=settings("grid"),
         code=code("grid"),

@@ -9,6 +9,8 @@ rule predict:
         f"{RUN_LOG}/predict.log",
     conda:
         "../../environment.yml"
+    resources:
+        gpu=gpus,
     params:
         run=identity,
         code=code("predict"),
@@ -29,6 +31,8 @@ rule probe:
         f"{RUN_LOG}/probe.log",
     conda:
         "../../environment.yml"
+    resources:
+        gpu=gpus,
     params:
         run=identity,
         settings=settings("probe"),
@@ -50,6 +54,8 @@ rule follow:
         "<logs>/pretrained/{arch}/seed{seed}-follow.log",
     conda:
         "../../environment.yml"
+    resources:
+        gpu=gpus,
     params:
         settings=settings("probe"),
         code=code("follow"),

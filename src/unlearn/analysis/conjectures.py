@@ -164,6 +164,8 @@ def trained_is_fair(arch: str, trajectory: pd.DataFrame | None, settings: Settin
     if trajectory is None or not (trajectory["arch"] == arch).any():
         return finding._replace(reason="pretraining was not followed")
     followed = trajectory[trajectory["arch"] == arch].sort_values(["seed", "epoch"])
+    if followed.groupby("seed").size().min() < 2:
+        return finding._replace(reason="pretraining was not followed")
     clusters = Clusters(followed["seed"].to_numpy(), settings.resamples, settings.seed)
     accuracy, gap = (Column(followed[name].to_numpy(), clusters) for name in ("accuracy", GAP))
     (row,) = summaries(spearman([accuracy], gap), clusters, settings.confidence)

@@ -4,8 +4,8 @@ Each compares what any correct evaluation must satisfy (Carlini et al. 2019, arX
 Croce & Hein 2020, arXiv:2003.01690): more room never helps the model and enough room ends it; an attack of
 many steps is no weaker than one of a single step; one that follows gradients is no weaker than
 one that does not; different losses agree; perturbations are within bounds; outputs are logits. A gate that
-fails marks every number of that run and attack. Where a study has nothing to compare with, the row says
-so with a null.
+fails marks every comparison of that run and attack, and every verdict that rests on them. Where a study has
+nothing to compare with, the row says so with a null.
 """
 
 import itertools
@@ -40,7 +40,7 @@ def gates(metrics: pd.DataFrame, attacks: Mapping[str, Mapping[str, str]]) -> pd
         single = rows.set_index(["metric", rows["attack"].fillna("")])["value"].to_dict()
         for attack, described in attacks.items():
             found += [(*run, *row) for row in _checks(attack, single)]
-            if described["aim"] == "fool" and attack in curves:
+            if described["aim"] == "fool":
                 found += [(*run, *row) for row in _curve(attack, curves, attacks, single)]
     frame = pd.DataFrame(found, columns=COLUMNS)
     return frame.astype({"against": "string", "passed": "boolean", "value": "Float64", "n": "Int64"})
@@ -61,6 +61,17 @@ def mark(comparisons: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return comparisons.assign(failed=found)
 
 
+def doubt(conjectures: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The conjectures with the gates that runs of the architecture fail for the row's attack added to the reason."""
+    bad = table[table["passed"].eq(False).fillna(False)]
+    reasons = []
+    for row in conjectures.itertuples():
+        of_row = bad[(bad["arch"] == row.arch) & (bad["attack"] == row.attack)] if pd.notna(row.attack) else bad[:0]
+        names = sorted(set(of_row["gate"]))
+        reasons.append("; ".join([row.reason] * bool(row.reason) + [f"gates failed: {', '.join(names)}"] * bool(names)))
+    return conjectures.assign(reason=reasons)
+
+
 def _checks(attack: str, single: Mapping[tuple[str, str], float]) -> Iterator[tuple]:
     for gate, metric, limit in (
         ("norm", "perturbation", BOUND),
@@ -75,6 +86,14 @@ def _curve(
     attack: str, curves: Mapping[str, pd.DataFrame], attacks: Mapping[str, Any], single: Mapping[Any, float]
 ) -> Iterator[tuple]:
     norm, kind = attacks[attack]["norm"], attacks[attack]["kind"]
+    if attack not in curves:
+        gates = [
+            "monotone",
+            *["ends_at_zero", "iterative"] * (kind in GRADIENT[1:]),
+            *["white_box"] * (kind in GRADIENT),
+        ]
+        yield from (_row(gate, attack, None, None, 0.0, None) for gate in [*gates, *["losses"] * (kind == "iterative")])
+        return
     curve = curves[attack]
     n = int(curve["n"].iloc[0])
     rises = [b - a for a, b in itertools.pairwise(curve["value"])]

@@ -52,6 +52,7 @@ def attack(shadows: pd.DataFrame, confidence: float) -> pd.DataFrame:
     value = pd.Series(value).rename_axis("statistic")
     half = stats.t.ppf((1 + confidence) / 2, len(score) - 1) * jackknife(pd.DataFrame(without))
     rows = pd.DataFrame({"value": value, "low": (value - half).clip(0), "high": (value + half).clip(upper=1)})
+    rows.loc[rows.index.str.startswith("tpr_"), ["low", "high"]] = np.nan
     return rows.reset_index().assign(**cell.iloc[0], n=n, left_out=models[1].sum() + models[2].sum() - n)
 
 

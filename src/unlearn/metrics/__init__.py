@@ -1,6 +1,8 @@
 """Metrics. A file here has ``METRICS`` (name → Metric), and ``compute(run)`` or, for metrics that
 compare with exact retraining or the original, ``compute_relative(run, references)``; both yield Rows.
-No torch.
+``REQUIRES`` names metric files that it builds on, ``ATTACKS`` attacks without which it has nothing to
+say. Which rows there are must not hang on the values: a comparison needs the same rows of both sides. No
+torch.
 
 Accuracies are shares in [0, 1]. Where a whole class is forgotten, "test" means the test images of
 the other classes: the forgotten class has its own metric, UA.
@@ -47,7 +49,8 @@ class Row(NamedTuple):
 class Evidence:
     """A run's tables: ``predictions`` (id, role, label) beside ``logits`` [N, C], ``adversarial``,
     ``activations``, ``cost``, and ``metrics`` once the absolute ones are computed. ``grids``: attack →
-    its radii, ascending. A reference need not have more than predictions."""
+    its radii, ascending; ``checks``: what it recorded of its perturbations; ``recovery``: as ``adversarial``, of
+    attacks that aim to recover labels. A reference need not have more than predictions."""
 
     predictions: pd.DataFrame
     logits: np.ndarray

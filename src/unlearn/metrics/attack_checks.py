@@ -3,7 +3,8 @@
 Carlini et al. 2019 (arXiv:1902.06705, §5) and the flags of AutoAttack (Croce & Hein 2020). A cross-entropy
 attack finds nothing where logits are so large that the loss underflows; ``masked`` is the largest share of
 images, over the radii, that withstood the members of an ensemble that follow the cross-entropy and not
-the others at the same radius.
+the others at the same radius. No gate asks for it: it says how far the gate ``losses`` would be off by, within
+one attack.
 """
 
 import numpy as np
@@ -40,7 +41,7 @@ def compute(run: Evidence) -> Rows:
         yield Row("not_finite", float(not checks["finite"]), 1, attack=attack)
     attacked = run.adversarial[run.counted(run.adversarial)]
     for (attack, role), images in attacked.groupby(["attack", "role"], sort=False):
-        if images["by"].nunique() > 1:
+        if set(run.checks[attack]["members"]) - set(CROSS_ENTROPY) and len(run.checks[attack]["members"]) > 1:
             other = images[images["by"].notna() & ~images["by"].isin(CROSS_ENTROPY)]
             worst = other.groupby("eps").size().max() if len(other) else 0
             yield Row("masked", float(worst / len(images)), len(images), role=role, attack=attack)

@@ -6,6 +6,7 @@ percentage points.
 
 from unlearn.metrics import Evidence, Metric, References, Row, Rows
 
+REQUIRES = ("accuracy", "mia_efficacy")
 METRICS = {"average_gap": Metric("average gap", "min", 0, 1)}
 
 PARTS = ("ua", "ra", "ta", "mia_efficacy")

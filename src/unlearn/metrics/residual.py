@@ -8,6 +8,7 @@ labels. Models that never saw an image can be made to recognise it too, so the s
 from unlearn.metrics import Evidence, Metric, MetricError, References, Row, Rows
 from unlearn.metrics.robust_accuracy import robust_share
 
+ATTACKS = ("recover",)
 METRICS = {
     "recognition": Metric("recognised within eps", "match_retrain", 0, 1),
     "residual_recognition": Metric("recognised within eps - retrain's", "match_retrain", -1, 1),

@@ -41,7 +41,10 @@ def area(shares: np.ndarray, grid: tuple[float, ...]) -> float:
 
 
 def compute(run: Evidence) -> Rows:
-    """robust_accuracy at eps 0 is clean accuracy on the attacked images; the drop is clean - robust."""
+    """robust_accuracy at eps 0 is clean accuracy on the attacked images; the drop is clean - robust.
+
+    No share of the correct on forget images: a model that forgot them all has none.
+    """
     attacked = run.adversarial[run.counted(run.adversarial)]
     for (attack, role), images in attacked.groupby(["attack", "role"], sort=False):
         grid, n, keys = run.grids[attack], len(images), {"role": role, "attack": attack}
@@ -51,6 +54,6 @@ def compute(run: Evidence) -> Rows:
             yield Row("robust_accuracy", value, n, eps=eps, **keys)
             if eps:
                 yield Row("robustness_drop", clean - value, n, eps=eps, **keys)
-            if eps and clean:
+            if eps and clean and role != "forget":
                 yield Row("robust_given_correct", value / clean, round(clean * n), eps=eps, **keys)
         yield Row("aurc", area(shares, grid), n, **keys)

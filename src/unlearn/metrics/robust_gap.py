@@ -7,6 +7,7 @@ them. ``robust_curve_distance`` is the mean over the radii of the absolute gap.
 
 from unlearn.metrics import Evidence, Metric, MetricError, References, Row, Rows
 
+REQUIRES = ("robust_accuracy",)
 METRICS = {
     "robust_accuracy_gap": Metric("robust accuracy - retrain's", "match_retrain", -1, 1),
     "aurc_gap": Metric("AURC - retrain's", "match_retrain", -1, 1),

@@ -9,6 +9,7 @@ import math
 
 from unlearn.metrics import Evidence, Metric, References, Row, Rows
 
+REQUIRES = ("accuracy", "mia_efficacy")
 METRICS = {"tow": Metric("ToW", "max", 0, 1), "tow_mia": Metric("ToW-MIA", "max", 0, 1)}
 
 # UA is 1 - accuracy, which has the same difference.

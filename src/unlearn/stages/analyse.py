@@ -8,7 +8,7 @@ from unlearn import tables
 from unlearn.analysis.comparisons import compare
 from unlearn.analysis.conjectures import Settings, conclude
 from unlearn.analysis.correlations import correlate
-from unlearn.analysis.gates import mark
+from unlearn.analysis.gates import doubt, mark
 from unlearn.metrics.fairness_gap import relative_gap
 from unlearn.provenance import record
 from unlearn.radii import headlines
@@ -35,7 +35,8 @@ def analyse(
     tables.write("correlations", correlations, correlated, record(settings))
     followed = along(tables.read("trajectory", trajectory).to_pandas())
     judged = Settings(*resampling, settings["attack"], radii)
-    tables.write("conjectures", conjectures, conclude(frame, correlated, followed, judged), record(settings))
+    verdicts = doubt(conclude(frame, correlated, followed, judged), tables.read("gates", gates).to_pandas())
+    tables.write("conjectures", conjectures, verdicts, record(settings))
 
 
 def along(trajectory: pd.DataFrame) -> pd.DataFrame:

@@ -54,7 +54,14 @@ def attack(
         "distance": found.distance.cpu().numpy(),
         "by": found.by,
     }
-    described = record(settings, run=run, attack=attack, device=device, grid=eps, checks=asdict(found.checks))
+    described = record(
+        settings,
+        run=run,
+        attack=attack,
+        device=device,
+        grid=eps,
+        checks={**asdict(found.checks), "members": found.members},
+    )
     tables.write("adversarial", out, columns, described, Run(**run))
     for name in sets:
         smallest = columns["eps"][role == name]

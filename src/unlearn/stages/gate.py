@@ -16,4 +16,6 @@ def gate(metrics: str, out: str, settings: dict[str, Any]) -> None:
     tables.write("gates", out, found, record(settings))
     failed = found[found["passed"].eq(False).fillna(False)]
     for (name, attack), rows in failed.groupby(["gate", "attack"]):
-        log.warning("gate %s fails for attack %s in %d runs", name, attack, len(rows[["arch"]]))
+        log.warning(
+            "gate %s fails for attack %s in %d runs", name, attack, len(rows.drop_duplicates(list(tables.RUN_KEY)))
+        )

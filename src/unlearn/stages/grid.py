@@ -31,7 +31,7 @@ def grid(
     one model per architecture, with ``dataset``'s test images.
 
     Calibrated radii are those at which PGD leaves 75, 50, 25 and 5 % of an original model's clean
-    accuracy, for every architecture, to two digits; the headline is the middle architecture's 50 %.
+    accuracy, for every architecture, to two digits; the headline is the median architecture's 50 %, of two the smaller.
     They are fixed before any method is compared.
     """
     rows = []
@@ -56,7 +56,7 @@ def calibrated(norm: str, originals: Sequence[str], dataset: str, device: str) -
         log.info("%s, %s: %s", path, norm, ", ".join(f"{e:.3g}" for e in per_model[-1]))
     halves = sorted(radius[1] for radius in per_model)
     radii = sorted({digits(e) for radius in per_model for e in radius})
-    return [*radii, digits(BEYOND * radii[-1])], digits(halves[len(halves) // 2])
+    return [*radii, digits(BEYOND * radii[-1])], digits(halves[(len(halves) - 1) // 2])
 
 
 def robust(net: Classifier, chosen: images.ImageSet, eps: float, norm: str, plugin: Any, own: Any) -> float:
