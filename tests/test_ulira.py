@@ -289,9 +289,7 @@ def shadows(spec, dataset, shadow_splits, tmp_path):
     own["cf"] = {"method": {"epochs": 1, "batch_size": 8, "lr": 0.05}, **common}
 
     def pretrained(number, source=dataset, name="a"):
-        out = [
-            str(tmp_path / f"{name}{number}" / file) for file in ("model.safetensors", "history", "cost", "snapshots")
-        ]
+        out = [str(tmp_path / f"{name}{number}" / file) for file in ("model.safetensors", "history", "cost")]
         run = {"arch": "net", "forget": "half", "method": "retrain", "scope": "all", "seed": 2000 + number}
         train.unlearn(run, source, shadow_splits(number, name)[0], None, None, *out, recipe, "cpu")
         return out[0]
