@@ -1,6 +1,6 @@
 """The cascade against full AutoAttack on a study's pretrained models, at the headline radius.
 
-`python benchmarks/cascade.py results 200` after `snakemake all`; one thread, CPU seconds.
+`python benchmarks/cascade.py results/digits-seeds 200` after that study; one thread, CPU seconds.
 """
 
 import platform
@@ -16,11 +16,16 @@ sys.path.insert(0, str(ROOT / "src"))
 from unlearn import checkpoint, images, provenance, registry, tables  # noqa: E402
 from unlearn.robustness import search  # noqa: E402
 
-ATTACKS = ("pgd", "cascade", "autoattack")
+ATTACKS = {
+    "PGD-20": ("pgd", {}),
+    "cascade, 10 and 5 steps": ("cascade", {"steps": 10, "target_steps": 5}),
+    "cascade": ("cascade", {}),
+    "AutoAttack": ("autoattack", {}),
+}
 
 
 def main(results: str, count: int) -> None:
-    """Robust accuracy in percent and CPU seconds per attack; images that cascade and AutoAttack see differently."""
+    """Robust accuracy in percent and CPU seconds by attack, and the images on which cascade and AutoAttack differ."""
     torch.set_num_threads(1)
     folder = Path(results)
     radii = tables.read("grid", folder / "grid.parquet").to_pandas().query("norm == 'linf' and headline")
@@ -28,26 +33,22 @@ def main(results: str, count: int) -> None:
     chosen = images.stratified(images.test_set(str(folder / "dataset.parquet")), count, 0)
     print(f"torch {torch.__version__}, {platform.machine()}, {provenance.commit()}; n = {len(chosen)}, eps = {eps:g}\n")
     print(
-        "| model | clean | "
-        + " | ".join(f"{name} | s" for name in ATTACKS)
-        + " | only cascade robust | only AA robust |"
+        "| model | clean | " + " | ".join(f"{label} | s" for label in ATTACKS) + " | only cascade | only AutoAttack |"
     )
-    print("|---|" + "---|" * (3 + 2 * len(ATTACKS)))
-    for path in sorted(folder.glob("pretrained/*/seed*/model.safetensors")):
+    print("|---" * (4 + 2 * len(ATTACKS)) + "|")
+    for path in sorted(folder.glob("pretrained/*/seed?/model.safetensors")):
         cells, robust = [], {}
-        for name in ATTACKS:
-            plugin, settings = registry.load("attacks", name), registry.settings("attacks", name, {})
-            started = time.process_time()
-            found = search(checkpoint.load(path), chosen, [eps], lambda m, e, p=plugin, s=settings: p.build(m, e, s), 0)
-            robust[name] = found.eps.isnan()
-            cells += [f"{100 * robust[name].double().mean():.1f}", f"{time.process_time() - started:.1f}"]
+        for label, (name, given) in ATTACKS.items():
+            plugin, own = registry.load("attacks", name), registry.settings("attacks", name, given)
+            net, started = checkpoint.load(path), time.process_time()
+            found = search(net, chosen, [eps], lambda m, e, p=plugin, s=own: p.build(m, e, s), 0)
+            robust[label] = found.eps.isnan()
+            cells += [f"{100 * robust[label].double().mean():.1f}", f"{time.process_time() - started:.1f}"]
         clean = 100 * (found.eps != 0).double().mean()
-        cascade, full = robust["cascade"], robust["autoattack"]
-        differing = f"{int((cascade & ~full).sum())} | {int((full & ~cascade).sum())}"
-        print(
-            f"| {path.parent.parent.name}, {path.parent.name} | {clean:.1f} | {' | '.join(cells)} | {differing} |",
-            flush=True,
-        )
+        cascade, full = robust["cascade"], robust["AutoAttack"]
+        differing = f"{int((full & ~cascade).sum())} | {int((cascade & ~full).sum())}"
+        model = f"{path.parent.parent.name}, {path.parent.name}"
+        print(f"| {model} | {clean:.1f} | {' | '.join(cells)} | {differing} |", flush=True)
 
 
 if __name__ == "__main__":
