@@ -18,7 +18,7 @@ from unlearn.robustness import search  # noqa: E402
 
 ATTACKS = {
     "PGD-20": ("pgd", {}),
-    "cascade, 10 and 5 steps": ("cascade", {"steps": 10, "target_steps": 5}),
+    "cascade, 3 targets": ("cascade", {"targets": 3}),
     "cascade": ("cascade", {}),
     "AutoAttack": ("autoattack", {}),
 }

@@ -335,7 +335,7 @@ def test_the_cascade_has_different_losses():
     members = builder("cascade")(Target(nn.Linear(1, 10), 10), 0.1)
     assert list(members) == ["fgsm", "apgd_ce", "apgd_dlr", "apgd_t"]
     assert [members[name].loss for name in ("apgd_ce", "apgd_dlr")] == ["ce", "dlr"]
-    assert members["apgd_t"].n_target_classes == 3
+    assert members["apgd_t"].n_target_classes == 9
 
 
 def test_autoattack_runs_in_full():

@@ -1,7 +1,7 @@
 """AutoAttack, standard version. Croce & Hein 2020, arXiv:2003.01690.
 
 APGD on the cross-entropy, targeted APGD, targeted FAB and Square, each on the survivors of those before.
-For validation: 60 times the cost of ``cascade``. torchattacks' own AutoAttack runs its parts for 10
+For validation: many times the cost of ``cascade``. torchattacks' own AutoAttack runs its parts for 10
 steps instead of 100, lets Square follow a rescaled schedule, and is seeded by the clock.
 """
 
