@@ -76,7 +76,8 @@ def test_every_product_is_there(study):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     figures = {f"{name}.{kind}" for name in config["figures"] for kind in ("pdf", "png", "csv")}
     assert {path.name for path in (study.root / "results/figures").iterdir()} == figures
-    assert {path.name for path in (study.root / "results/tables").iterdir()} == {"main.csv", "main.md", "main.tex"}
+    pages = {path.name for path in (study.root / "results/tables").iterdir()}
+    assert pages == {"main.csv", "main.md", "main.tex", "verdicts.md"}
     for name in figures:
         assert (study.root / "results/figures" / name).stat().st_size > 100
     metrics = pd.read_parquet(study.root / "results/metrics.parquet")
