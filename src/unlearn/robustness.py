@@ -73,7 +73,7 @@ class SharedNoise(TorchFunctionMode):
 
     An attack draws noise for a whole batch, so an image's noise depends on its place there and on how
     many of its neighbours were fooled before: 0.5 points of robust accuracy at n = 200. With one draw
-    for all, a result depends neither on the split into batches nor on the device.
+    for all, a result does not depend on the split into batches, nor the noise on the device.
     """
 
     def __init__(self, seed: int):
