@@ -323,8 +323,8 @@ def test_page_of_verdicts(study):
 
 
 def test_methods_keep_their_colour_and_differ():
-    found = colours({"methods": ["original", "retrain", *(f"m{i}" for i in range(10))]})
-    assert len(set(found.values())) == 12
+    found = colours({"methods": ["original", "retrain", *(f"m{i}" for i in range(16))]})
+    assert len(set(found.values())) == 18
     assert found["original"] == colours(SETTINGS)["original"]
 
 

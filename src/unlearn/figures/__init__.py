@@ -27,8 +27,11 @@ STYLE = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "unlearn",
 }
-# Okabe & Ito's colours, distinguishable without full colour vision; controls are black and grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#8C564B", "#7F3C8D", "#11A579")
+# Okabe & Ito's colours first, distinguishable without full colour vision, then others; controls are black and grey.
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#8C564B"),
+    *("#7F3C8D", "#17BECF", "#BCBD22", "#E73F74", "#1D6996", "#94C58C", "#A5AA99", "#4B0082"),
+)
 MARKERS = {"first": "^", "intermediate": "s", "last": "v", "intermediate+last": "D", "all": "o"}
 OTHER_MARKERS = "P*X<>phd"  # of explicit stage ranges
 NAMES = {"original": "Original", "retrain": "Retrain", "salun": "SalUn"}
@@ -82,7 +85,8 @@ def panels(
 def legend(figure: Figure, axis: Axes, title: str) -> None:
     """One legend above all panels, in as many rows as the figure's width needs."""
     handles, labels = axis.get_legend_handles_labels()
-    columns = max(1, int(figure.get_figwidth() / 0.85))
+    longest = max(map(len, labels))
+    columns = max(1, int(figure.get_figwidth() / (0.5 + 0.07 * longest)))
     rows = -(-len(labels) // columns)
     figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // rows), title=title)
 
