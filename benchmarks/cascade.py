@@ -1,6 +1,7 @@
 """The cascade against full AutoAttack on a study's pretrained models, at the headline radius.
 
-`python benchmarks/cascade.py results/digits-seeds 200` after that study; one thread, CPU seconds.
+`python benchmarks/cascade.py results/digits-seeds 200` after that study: one thread, CPU seconds. On a GPU, with
+`cuda` as a third argument, seconds.
 """
 
 import platform
@@ -24,14 +25,18 @@ ATTACKS = {
 }
 
 
-def main(results: str, count: int) -> None:
-    """Robust accuracy in percent and CPU seconds by attack, and the images on which cascade and AutoAttack differ."""
+def main(results: str, count: int, device: str = "cpu") -> None:
+    """Robust accuracy in percent and seconds by attack, and the images on which cascade and AutoAttack differ."""
     torch.set_num_threads(1)
     folder = Path(results)
     radii = tables.read("grid", folder / "grid.parquet").to_pandas().query("norm == 'linf' and headline")
     eps = float(radii["eps"].iloc[0])
     chosen = images.stratified(images.test_set(str(folder / "dataset.parquet")), count, 0)
-    print(f"torch {torch.__version__}, {platform.machine()}, {provenance.commit()}; n = {len(chosen)}, eps = {eps:g}\n")
+    chosen = chosen.to(device)
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    machine = platform.machine() if device == "cpu" else torch.cuda.get_device_name()
+    print(f"torch {torch.__version__}, {machine}, {provenance.commit()}; n = {len(chosen)}, eps = {eps:g}\n")
     print(
         "| model | clean | " + " | ".join(f"{label} | s" for label in ATTACKS) + " | only cascade | only AutoAttack |"
     )
@@ -40,10 +45,10 @@ def main(results: str, count: int) -> None:
         cells, robust = [], {}
         for label, (name, given) in ATTACKS.items():
             plugin, own = registry.load("attacks", name), registry.settings("attacks", name, given)
-            net, started = checkpoint.load(path), time.process_time()
+            net, started = checkpoint.load(path, device), clock()
             found = search(net, chosen, [eps], lambda m, e, p=plugin, s=own: p.build(m, e, s), 0)
             robust[label] = found.eps.isnan()
-            cells += [f"{100 * robust[label].double().mean():.1f}", f"{time.process_time() - started:.1f}"]
+            cells += [f"{100 * robust[label].double().mean():.1f}", f"{clock() - started:.1f}"]
         clean = 100 * (found.eps != 0).double().mean()
         cascade, full = robust["cascade"], robust["AutoAttack"]
         differing = f"{int((full & ~cascade).sum())} | {int((cascade & ~full).sum())}"
@@ -52,4 +57,4 @@ def main(results: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

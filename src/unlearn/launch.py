@@ -42,7 +42,7 @@ def serve(request: dict[str, Any]) -> int:
         _check_sources(request["code"])
         os.environ["UNLEARN_CODE"] = request["code"]
         if "device" in arguments:
-            arguments["device"] = _device(arguments["device"], request["threads"])
+            arguments["device"] = prepare(arguments["device"], request["threads"])
         module, function = request["target"].split(":")
         getattr(importlib.import_module(module), function)(**arguments)
     except Exception as error:
@@ -62,10 +62,13 @@ def _check_sources(code: str) -> None:
         provenance.Sources(root / "src", root / "workflow" / "scripts").verify(code)
 
 
-def _device(wanted: str, threads: int) -> str:
+def prepare(wanted: str, threads: int) -> str:
+    """The device for ``wanted`` (auto, cuda or cpu), with torch set up for it. Raises RuntimeError without one."""
     import torch
 
     torch.set_num_threads(threads)
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # CUDA's default rounds a convolution's inputs to 10 bits (TF32)
+    torch.backends.cudnn.deterministic = True
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():

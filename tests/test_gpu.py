@@ -1,0 +1,146 @@
+"""On a CUDA device: the same numbers as on a CPU, the same bits twice, nothing outside the scope moved."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from unlearn import checkpoint, images, registry, robustness, scopes, tables
+from unlearn.cost import Meter
+from unlearn.job import Job
+from unlearn.launch import prepare
+from unlearn.models import create
+from unlearn.stages.predict import examine
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _prepared():
+    prepare("cuda", threads=1)
+
+
+def made(net, job, method, **settings):
+    """The state after a method, on the CPU."""
+    net = create(net.spec, 0).to("cuda")
+    plugin = registry.load("methods", method)
+    fields = plugin.Settings.__dataclass_fields__
+    quick = {"epochs": 2, "batch_size": 8, "noise_images": 4, "noise_steps": 2, "noise_repeats": 1, **settings}
+    plugin.unlearn(net, job, plugin.Settings(**{key: value for key, value in quick.items() if key in fields}))
+    return {name: tensor.cpu() for name, tensor in net.state_dict().items()}
+
+
+@pytest.fixture
+def cuda_job(make_images):
+    """``cuda_job(spec, method, scope)``: a job on the GPU whose forget set is the whole class 3."""
+
+    def make(spec, method, scope="all", **more):
+        every = make_images(48)
+        gone = every.labels == 3
+        sets = {"retain": every.select(~gone), "forget": every.select(gone), "train": every}
+        data = {role: sets[role].to("cuda") for role in registry.load("methods", method).SEES}
+        return Job(0, spec, data, torch.device("cuda"), scope, **more)
+
+    return make
+
+
+@pytest.mark.parametrize("method", registry.names("methods"))
+def test_method_twice_gives_the_same_bits_and_keeps_to_its_scope(net, cuda_job, method):
+    once, again = (made(net, cuda_job(net.spec, method, "last"), method) for _ in range(2))
+    assert all(torch.equal(once[name], again[name]) for name in once)
+    before = create(net.spec, 0)
+    scopes.freeze(before, "last")
+    moving = {name for name, p in before.named_parameters() if p.requires_grad}
+    moving |= {
+        f"{m}.{b}"
+        for m, module in before.named_modules()
+        for b, _ in module.named_buffers(recurse=False)
+        if module in before.moving
+    }
+    assert all(torch.equal(tensor, once[name]) for name, tensor in before.state_dict().items() if name not in moving)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_agrees_with_the_cpu(net, cuda_job, make_images, precision):
+    job = cuda_job(net.spec, "cf", precision=precision, augment={"crop": 1, "flip": True})
+    on_gpu = made(net, job, "cf", lr=0.001)
+    other = Job(
+        0,
+        net.spec,
+        {r: s.to("cpu") for r, s in job.data.items()},
+        torch.device("cpu"),
+        precision=precision,
+        augment=job.augment,
+    )
+    on_cpu = create(net.spec, 0)
+    plugin = registry.load("methods", "cf")
+    plugin.unlearn(on_cpu, other, plugin.Settings(epochs=2, batch_size=8, lr=0.001))
+    rows = zip(job.history, other.history, strict=True)
+    assert all(abs(a["loss"] - b["loss"]) < (1e-3 if precision == "float32" else 0.05) for a, b in rows)
+    if precision == "float32":
+        for name, tensor in on_cpu.state_dict().items():
+            assert torch.allclose(tensor.float(), on_gpu[name].float(), atol=2e-3), name
+
+
+def test_evaluation_agrees_with_the_cpu_to_float32(net, make_images):
+    found = make_images(64)
+    on_cpu, margins = examine(net, found, "cpu")
+    on_gpu, others = examine(net.to("cuda"), found, "cuda")
+    assert np.abs(on_cpu - on_gpu).max() < 1e-4 * np.abs(on_cpu).max()  # TF32 convolutions differ by 1e-3
+    assert np.allclose(margins, others, rtol=1e-2, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", registry.names("attacks"))
+def test_attack_finds_on_the_gpu_what_it_finds_on_the_cpu(net, make_images, name):
+    plugin = registry.load("attacks", name)
+    steps = {"steps", "target_steps", "queries", "draws"} & set(plugin.Settings.__dataclass_fields__)
+    own = plugin.Settings(**dict.fromkeys(steps, 5))
+    grid = [0.05, 0.3] if plugin.NORM == "linf" else [0.5, 3.0]
+    found = [
+        robustness.search(
+            net.to(device), make_images(48).to(device), grid, lambda m, e: plugin.build(m, e, own), 0, plugin.NORM
+        )
+        for device in ("cpu", "cuda")
+    ]
+    a, b = (outcome.eps.cpu().nan_to_num(9.0) for outcome in found)
+    assert (a != b).sum() <= 3  # of 48 images, where rounding decides
+    assert found[1].checks.norm <= 1 + robustness.TOLERANCE
+
+
+def test_memory_is_the_peak_of_the_allocator(net):
+    device = torch.device("cuda")
+    with Meter(net.to(device), device) as meter:
+        torch.zeros(64 << 20, dtype=torch.uint8, device=device)
+    assert 64 << 20 <= meter.peak_memory < 1 << 30
+    assert meter.seconds > 0
+
+
+def test_warm_process_forks_into_cuda(tmp_path, dataset, net):
+    """The process that jobs are forked from must not have touched the GPU."""
+    checkpoint.save(net, tmp_path / "model.safetensors", {})
+    split = tmp_path / "split.parquet"
+    tables.write("split", split, {"id": np.arange(56), "role": ["forget"] * 10 + ["retain"] * 30 + ["test"] * 16}, {})
+    run = {"arch": "net", "forget": "some", "method": "cf", "scope": "all", "seed": 0}
+    request = {
+        "target": "unlearn.stages.predict:predict",
+        "arguments": {
+            "run": run,
+            "model": str(tmp_path / "model.safetensors"),
+            "dataset": dataset,
+            "split": str(split),
+        },
+        "log": str(tmp_path / "job.log"),
+        "code": "",
+        "threads": 1,
+    }
+    request["arguments"] |= {"out": str(tmp_path / "predictions.parquet"), "device": "cuda"}
+    code = f"from unlearn import warm; import sys; sys.exit(warm.call('torch', {request!r}))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "UNLEARN_WARM": str(os.getpid())}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr + (tmp_path / "job.log").read_text()
+    assert len(tables.read("predictions", tmp_path / "predictions.parquet")) == 56
+    assert images.describe(dataset)[0] == ["ant", "bee", "cat", "dog"]
