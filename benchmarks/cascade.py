@@ -42,17 +42,17 @@ def main(results: str, count: int, device: str = "cpu") -> None:
     )
     print("|---" * (4 + 2 * len(ATTACKS)) + "|")
     for path in sorted(folder.glob("pretrained/*/seed?/model.safetensors")):
-        cells, robust = [], {}
+        model, cells, robust = f"{path.parent.parent.name}, {path.parent.name}", [], {}
         for label, (name, given) in ATTACKS.items():
             plugin, own = registry.load("attacks", name), registry.settings("attacks", name, given)
             net, started = checkpoint.load(path, device), clock()
             found = search(net, chosen, [eps], lambda m, e, p=plugin, s=own: p.build(m, e, s), 0)
             robust[label] = found.eps.isnan()
             cells += [f"{100 * robust[label].double().mean():.1f}", f"{clock() - started:.1f}"]
+            print(f"{model}, {label}: {' in '.join(cells[-2:])} s", file=sys.stderr)  # hours on a CPU
         clean = 100 * (found.eps != 0).double().mean()
         cascade, full = robust["cascade"], robust["AutoAttack"]
         differing = f"{int((full & ~cascade).sum())} | {int((cascade & ~full).sum())}"
-        model = f"{path.parent.parent.name}, {path.parent.name}"
         print(f"| {model} | {clean:.1f} | {' | '.join(cells)} | {differing} |", flush=True)
 
 
