@@ -131,7 +131,7 @@ def test_batches_mean_nothing(probed, make_images, batch_size):
 def test_a_mean_large_against_the_spread_does_not_cancel(pooled):
     """The difference of the plain sums of squares would be off by 100 % here."""
     x = 1e8 + np.random.default_rng(0).normal(size=(50, 4, 3))
-    moments = Moments()
+    moments = Moments(4)
     for part in np.split(x, 5):
         moments.add(torch.from_numpy(part), torch.zeros(10, dtype=torch.long))
     count, mean, sigma = moments.by_class(pooled)[0]
@@ -144,7 +144,7 @@ def test_classes_may_be_spread_over_batches():
     """Here class 1 is absent from the first batch, and class 0 from the last."""
     x = np.random.default_rng(0).normal(size=(9, 2, 3))
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
-    moments = Moments()
+    moments = Moments(4)
     for part in (slice(0, 3), slice(3, 6), slice(6, 9)):
         moments.add(torch.from_numpy(x[part]), torch.from_numpy(labels[part]))
     for label, (count, _, sigma) in moments.by_class(pooled=False).items():
