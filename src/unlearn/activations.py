@@ -71,7 +71,9 @@ def spreads(
     def hook(name: str):
         def observe(module: nn.Module, inputs: tuple, output: Tensor) -> None:
             x = output if at == "output" else inputs[0]
-            moments.setdefault(name, Moments(classes)).add(by_image(channels_last(module, x), len(labels), name), labels)
+            moments.setdefault(name, Moments(classes)).add(
+                by_image(channels_last(module, x), len(labels), name), labels
+            )
 
         return observe
 
