@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler writes to stderr on every use
 
@@ -28,6 +29,7 @@ class Meter:
         self.peak_memory = self.live
         self.steps: dict[str, int] = {}
         self.seconds = self.cpu_seconds = 0.0
+        self.before = 0  # peak on a CUDA device before the job was killed
 
     def __enter__(self) -> "Meter":
         if self.device.type == "cuda":
@@ -39,9 +41,24 @@ class Meter:
     def __exit__(self, *error: object) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-            self.peak_memory = torch.cuda.max_memory_allocated()
-        self.seconds = time.perf_counter() - self.started[0]
-        self.cpu_seconds = time.process_time() - self.started[1]
+            self.peak_memory = max(self.before, torch.cuda.max_memory_allocated())
+        self.seconds, self.cpu_seconds = self._elapsed()
+
+    def _elapsed(self) -> tuple[float, float]:
+        return time.perf_counter() - self.started[0], time.process_time() - self.started[1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was spent and seen so far, for a job that may be killed."""
+        seconds, cpu_seconds = self._elapsed()
+        peak = max(self.before, torch.cuda.max_memory_allocated()) if self.device.type == "cuda" else self.peak_memory
+        return {"spent": (seconds, cpu_seconds), "live": self.live, "peak": peak, "steps": dict(self.steps)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there: what was spent again on the way back is not counted twice."""
+        seconds, cpu_seconds = state["spent"]
+        self.started = time.perf_counter() - seconds, time.process_time() - cpu_seconds
+        self.live, self.peak_memory, self.steps = state["live"], state["peak"], dict(state["steps"])
+        self.before = state["peak"]
 
     def step(self, phase: str) -> AbstractContextManager:
         """Watch memory during the first steps of a phase (a name such as "forget")."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from unlearn.cost import Meter
 from unlearn.images import ImageSet, to_float
 from unlearn.models import Classifier, Spec, create
+from unlearn.progress import Progress
 
 log = logging.getLogger("unlearn")
 
@@ -44,7 +45,7 @@ class Batch(NamedTuple):
 @dataclass
 class Job:
     """``data`` holds the roles a method may see; ``scope`` says what may move; features of frozen
-    layers are stored up to ``stored_prefix`` GiB."""
+    layers are stored up to ``stored_prefix`` GiB; ``progress`` is what a killed job goes on from."""
 
     seed: int
     spec: Spec
@@ -55,6 +56,7 @@ class Job:
     precision: str = "float32"
     stored_prefix: float = 2.0
     meter: Meter | None = None
+    progress: Progress = field(default_factory=Progress)
     history: list[dict[str, float]] = field(default_factory=list)
 
     def stream(self, purpose: str, epoch: int = 0) -> int:

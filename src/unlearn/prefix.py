@@ -10,7 +10,7 @@ fails (skip connections over the cut) runs in full.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -50,6 +50,21 @@ class Prefix:
             yield
         finally:
             del self.model.forward
+
+    @torch.no_grad()
+    def refill(self, batches: Iterable[Batch]) -> None:
+        """Store again, from the same batches, what was stored before the job was killed: features made in
+        other batches can differ in the last bit. The model must be as it was at the start, but for what moves."""
+        for batch in batches if self.usable else ():
+            if self.modules is None:
+                self.usable = self._find(batch)
+            rows = batch.rows
+            if not self.usable or all(known.all() for known in self.known.values()):
+                break
+            if rows is not None and batch.role in self.stored and not self.known[batch.role][rows].all():
+                self.model.eval()  # frozen layers are so in training; the moving ones must not learn from this
+                with self.job.autocast():
+                    self._into_store(batch, rows, self.model.forward)
 
     def _from_store(self, batch: Batch, rows: Tensor, forward) -> Tensor:
         with self._stubs(self.stored[batch.role][rows]):

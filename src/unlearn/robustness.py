@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from unlearn.images import ImageSet, to_float
+from unlearn.progress import NOTHING, Progress
 
 log = logging.getLogger("unlearn")
 
@@ -113,6 +114,7 @@ def search(
     norm: str = "linf",
     aim: str = "fool",
     batch_size: int = 256,
+    progress: Progress = NOTHING,
 ) -> Outcome:
     """Attack each image at the radii of the ascending ``grid`` until it is fooled.
 
@@ -120,38 +122,57 @@ def search(
     those before it and all smaller radii, so robust accuracy cannot rise with the radius. ``aim``:
     "fool", any class but the label from images classified correctly, or "recover", the label from
     images that are not. A perturbation that is no number, leaves [0, 1] or is larger than the radius
-    never succeeds and shows in the checks.
+    never succeeds and shows in the checks. ``progress`` keeps what was found, batch by batch.
     """
     with _as_target(model) as target:
         clean = to_float(images.pixels).clone(memory_format=torch.contiguous_format)  # attacks call view
         predicted = _predict(target, clean, batch_size)
         eps = torch.full((len(images),), torch.nan, dtype=torch.float64, device=clean.device)
         distance, by, checks, members = eps.clone(), [None] * len(images), Checks(), ()
+        tried = torch.zeros_like(predicted)  # by image, the last turn (a member at a radius) that it was in
 
         def succeeded(prediction: Tensor, label: Tensor) -> Tensor:
             return prediction != label if aim == "fool" else prediction == label
 
         done = succeeded(predicted, images.labels)
         eps[done] = distance[done] = 0.0
+        phase, turn, found = progress.phase(), 0, (eps, distance, predicted, tried)
+        if kept := progress.load(phase):
+            for tensor, value in zip(found, kept["images"], strict=True):
+                tensor.copy_(value)
+            by, checks = kept["by"], Checks(*kept["checks"])
+
+        def keep() -> None:
+            progress.save(phase, {"images": list(found), "by": by, "checks": list(astuple(checks))})
+
         for radius in grid:
             attacks = build(target, radius)
             members = tuple(attacks)
             for name, attack in attacks.items():
-                for index in eps.isnan().nonzero().flatten().split(batch_size):
+                turn += 1
+                for index in (eps.isnan() & (tried < turn)).nonzero().flatten().split(batch_size):
                     x, y = clean[index], images.labels[index]
                     if not len(index):
                         continue
-                    with _own_noise(seed, clean):
-                        moved = attack(x, y).detach()
-                    sound, size, found = _check(x, moved, radius, norm)
-                    checks = checks.merge(found)
-                    after = _predict(target, moved, batch_size)
-                    hit = sound & succeeded(after, y)
-                    predicted[index[hit]] = after[hit]
-                    distance[index[hit]] = size[hit]
-                    eps[index[hit]] = radius
-                    for i in index[hit].tolist():
-                        by[i] = name
+                    try:
+                        with _own_noise(seed, clean):
+                            moved = attack(x, y).detach()
+                    except SystemExit:  # told to stop: an attack can take minutes on a batch
+                        keep()
+                        raise
+                    with progress.loop():
+                        sound, size, worst = _check(x, moved, radius, norm)
+                        checks = checks.merge(worst)
+                        after = _predict(target, moved, batch_size)
+                        hit = sound & succeeded(after, y)
+                        predicted[index[hit]] = after[hit]
+                        distance[index[hit]] = size[hit]
+                        eps[index[hit]] = radius
+                        for i in index[hit].tolist():
+                            by[i] = name
+                        tried[index] = turn
+                        if progress.due:
+                            keep()
         return Outcome(eps, predicted, distance, by, checks, members)
 
 

@@ -1,9 +1,11 @@
 """The training loop that pretraining, retraining and every gradient-trained method share."""
 
+import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,14 @@ log = logging.getLogger("unlearn")
 
 Batches = Callable[[int], Iterator[Batch]]
 Loss = Callable[[Classifier, Batch], Tensor]
+
+
+class Stateful(Protocol):
+    """A module, an optimiser, or whatever else has a state."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
 class Diverged(RuntimeError):
@@ -37,38 +47,103 @@ def fit(
     loss: Loss = cross_entropy,
     after_step: Callable[[Classifier], None] | None = None,
     after_epoch: Callable[[Classifier, int], None] | None = None,
+    beside: Sequence[Stateful] = (),
 ) -> None:
     """Train ``model`` in place, inside the job's scope, on ``batches(epoch)`` for epochs 1, 2, ….
 
     ``loss`` is minimised batch by batch in the order given; ``after_step`` may correct the weights
-    after each update, ``after_epoch`` may look at the model. Raises Diverged when an epoch's mean loss is not finite.
+    after each update, ``after_epoch`` may look at the model; what else learns or remembers stands in
+    ``beside``. Raises Diverged when an epoch's mean loss is not finite.
+
+    A job that was killed goes on after the last step that ``job.progress`` kept, to the same bits:
+    ``batches(epoch)`` must depend on the epoch alone.
     """
     scopes.freeze(model, job.scope)
     optimizer = make_optimizer(model, settings)
-    prefix = Prefix(model, job, settings.epochs)
-    with torch.random.fork_rng(devices=[job.device] if job.device.type == "cuda" else []):
-        for epoch in range(1, settings.epochs + 1):
-            started = time.perf_counter()
-            torch.manual_seed(job.stream("dropout", epoch))
+    optimizer.zero_grad(set_to_none=True)
+    run = Loop(job, Prefix(model, job, settings.epochs), (model, optimizer, *beside))
+    with torch.random.fork_rng(devices=[job.device] if job.device.type == "cuda" else []), job.progress.loop():
+        run.resume(batches)
+        for epoch in range(run.epoch, settings.epochs + 1):
+            started = time.perf_counter() - run.seconds
+            if not run.steps:
+                torch.manual_seed(job.stream("dropout", epoch))
             scopes.train(model)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(settings, epoch)
-            total, steps = torch.zeros((), device=job.device), 0
-            for batch in batches(epoch):
-                with job.step(batch.role), prefix.replay(batch):
+            for batch in itertools.islice(batches(epoch), run.steps, None):
+                with job.step(batch.role), run.prefix.replay(batch):
                     with job.autocast():
                         value = loss(model, batch)
-                    optimizer.zero_grad(set_to_none=True)
                     value.backward()
                     optimizer.step()
                     if after_step:
                         after_step(model)
-                total += value.detach()
-                steps += 1
-            record(job, settings, epoch, total.item() / max(steps, 1), time.perf_counter() - started)
+                    run.total += value.detach()
+                    # Nothing outlives its step: less memory in the next, and as much after a resumption.
+                    optimizer.zero_grad(set_to_none=True)
+                    del value
+                run.steps += 1
+                if job.progress.due:
+                    run.keep(time.perf_counter() - started)
+            record(job, settings, epoch, run.total.item() / max(run.steps, 1), time.perf_counter() - started)
             if after_epoch:
                 after_epoch(model, epoch)
+            run.next_epoch()
     model.eval()
+
+
+class Loop:
+    """Where training stands, and how it is kept and found again."""
+
+    def __init__(self, job: Job, prefix: Prefix, parts: Sequence[Stateful]):
+        self.job, self.prefix, self.parts = job, prefix, parts
+        self.name = job.progress.phase()
+        self.epoch, self.steps, self.seconds = 1, 0, 0.0
+        self.total = torch.zeros((), device=job.device)
+
+    def next_epoch(self) -> None:
+        self.epoch, self.steps, self.seconds = self.epoch + 1, 0, 0.0
+        self.total.zero_()
+
+    def keep(self, seconds: float) -> None:
+        """Save everything that the next step depends on, ``seconds`` into the epoch."""
+        job = self.job
+        state = {
+            "at": [self.epoch, self.steps, seconds],
+            "total": self.total,
+            "parts": [part.state_dict() for part in self.parts],
+            "history": job.history,
+            "meter": job.meter.state_dict() if job.meter else None,
+            "random": torch.get_rng_state(),
+            "random on device": torch.cuda.get_rng_state(job.device) if job.device.type == "cuda" else None,
+        }
+        job.progress.save(self.name, state)
+
+    def resume(self, batches: Batches) -> None:
+        """Go to where the job was killed, if it was."""
+        job, state = self.job, self.job.progress.load(self.name)
+        if state is None:
+            return
+        self.epoch, self.steps, self.seconds = state["at"]
+        self.prefix.refill(seen(batches, self.epoch, self.steps))
+        self.total.copy_(state["total"])
+        for part, kept in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(kept)
+        job.history[:] = state["history"]
+        if job.meter:
+            job.meter.load_state_dict(state["meter"])
+        torch.set_rng_state(state["random"])
+        if job.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random on device"], job.device)
+        log.info("resumed in epoch %d after %d steps", self.epoch, self.steps)
+
+
+def seen(batches: Batches, epoch: int, steps: int) -> Iterator[Batch]:
+    """All batches before a step of an epoch."""
+    for earlier in range(1, epoch):
+        yield from batches(earlier)
+    yield from itertools.islice(batches(epoch), steps)
 
 
 def record(job: Job, settings: Training, epoch: int, loss: float, seconds: float) -> None:

@@ -52,7 +52,7 @@ def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
 
     with widened(model, shadow):
         check(model, to_float(job.images("forget").pixels[:1]))
-        fit(model, settings, job, relabelled, after_step=train_shadow)
+        fit(model, settings, job, relabelled, after_step=train_shadow, beside=(shadow, optimizer))
 
 
 def shadow_of(layer: nn.Linear | nn.Conv2d, generator: torch.Generator) -> nn.Linear | nn.Conv2d:

@@ -16,6 +16,7 @@ repeat the first pass: the same order, the same augmented pixels.
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import torch
@@ -43,16 +44,27 @@ class Settings(Training):
 
 def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
     """Minimise alpha · CE on a retain batch - (1 - alpha) · CE on the next forget batch."""
-    forget = passes(job, "forget", settings.forget_batch_size)
+    partner: Batch | None = None
+    steps = math.ceil(len(job.images("retain")) / settings.batch_size)
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        nonlocal partner
+        forget = passes(job, "forget", settings.forget_batch_size, (epoch - 1) * steps)
+        for retain in job.batches("retain", epoch, settings.batch_size):
+            partner = next(forget)
+            yield retain
 
     def loss(model: Classifier, retain: Batch) -> torch.Tensor:
-        kept, lost = cross_entropy(model, retain), cross_entropy(model, next(forget))
+        kept, lost = cross_entropy(model, retain), cross_entropy(model, partner)
         return settings.alpha * kept - (1 - settings.alpha) * lost
 
-    fit(model, settings, job, lambda epoch: job.batches("retain", epoch, settings.batch_size), loss)
+    fit(model, settings, job, batches, loss)
 
 
-def passes(job: Job, role: str, size: int) -> Iterator[Batch]:
-    """Endless batches of a role: one pass after another, each freshly shuffled and augmented."""
-    for epoch in itertools.count(1):
-        yield from job.batches(role, epoch, size)
+def passes(job: Job, role: str, size: int, first: int) -> Iterator[Batch]:
+    """Endless batches of a role from the ``first``, counted from 0: one pass after another, each
+    freshly shuffled and augmented."""
+    done, within = divmod(first, math.ceil(len(job.images(role)) / size))
+    yield from itertools.islice(job.batches(role, done + 1, size), within, None)
+    for number in itertools.count(done + 2):
+        yield from job.batches(role, number, size)

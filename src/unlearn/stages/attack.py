@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from unlearn import checkpoint, images, registry, tables
+from unlearn.progress import NOTHING, Progress
 from unlearn.provenance import record
 from unlearn.radii import radii
 from unlearn.robustness import search
@@ -27,6 +28,7 @@ def attack(
     out: str,
     settings: dict[str, Any],
     device: str,
+    progress: Progress = NOTHING,
 ) -> None:
     """``settings``: the attack's own, and ``samples`` per role; ``grid``: the study's radii.
 
@@ -41,7 +43,7 @@ def attack(
     sets = {role: images.stratified(found, settings["samples"][role], SEED) for role, found in sets.items()}
     chosen = sum(list(sets.values())[1:], next(iter(sets.values()))).to(device)
     role = np.repeat(list(sets), [len(found) for found in sets.values()])
-    found = search(net, chosen, eps, lambda m, e: plugin.build(m, e, own), SEED, plugin.NORM, aim)
+    found = search(net, chosen, eps, lambda m, e: plugin.build(m, e, own), SEED, plugin.NORM, aim, progress=progress)
     columns = {
         "attack": np.repeat(attack, len(chosen)),
         "aim": np.repeat(aim, len(chosen)),

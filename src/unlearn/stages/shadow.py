@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from unlearn import images, tables
+from unlearn.progress import NOTHING, Progress
 from unlearn.provenance import record
 from unlearn.stages import predict, train
 
@@ -27,12 +28,13 @@ def shadow(
     out: str,
     settings: dict[str, Any],
     device: str,
+    progress: Progress = NOTHING,
 ) -> None:
     """``run``: identity of shadow ``number``'s run of a method; ``split``: that of ``shadow_split``;
     ``original`` and ``tuning`` as in unlearning."""
     if tuning:
         settings = {**settings, "method": {**settings["method"], **train.chosen(tuning)}}
-    net, _ = train.unlearned(tables.Run(**run), dataset, split, original, settings, device)
+    net, _ = train.unlearned(tables.Run(**run), dataset, split, original, settings, device, progress)
     identity = {**{key: run[key] for key in tables.SHADOWED_KEY}, "shadow": number}
     with tables.Writer("shadow", out, record(settings, run=run, device=device)) as writer:
         for role, found in images.by_role(dataset, split, tuple(STATUS)).items():

@@ -1,6 +1,8 @@
 """pretrain and unlearn: the two stages that make models."""
 
 import logging
+from collections.abc import Container
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from unlearn.cost import Meter
 from unlearn.hyper import Training, build
 from unlearn.job import Job
 from unlearn.models import Classifier, Spec
+from unlearn.progress import NOTHING, Progress
 from unlearn.provenance import record
 from unlearn.tables import Run
 from unlearn.training import fit
@@ -28,6 +31,7 @@ def pretrain(
     settings: dict[str, Any],
     follow: int,
     device: str,
+    progress: Progress = NOTHING,
 ) -> None:
     """Train the original model on the whole training split; write weights, history, cost, and the weights
     after every ``follow`` epochs but the last (none if 0)."""
@@ -40,18 +44,32 @@ def pretrain(
         augment=settings["augment"],
         precision=settings["precision"],
         stored_prefix=settings["stored_prefix"],
+        progress=progress,
     )
-    net = job.fresh_model("init")
+    net, album = job.fresh_model("init"), Album(range(follow, recipe.epochs, follow) if follow else ())
     with Meter(net, job.device) as job.meter:
-        kept: dict[int, dict[str, torch.Tensor]] = {}
-
-        def keep(net: Classifier, epoch: int) -> None:
-            if follow and epoch % follow == 0 and epoch < recipe.epochs:
-                kept[epoch] = {name: tensor.cpu().clone() for name, tensor in net.state_dict().items()}
-
-        fit(net, recipe, job, lambda epoch: job.batches("retain", epoch, recipe.batch_size), after_epoch=keep)
-    checkpoint.save_snapshots(kept, snapshots)
+        batches = partial(job.batches, "retain", size=recipe.batch_size)
+        fit(net, recipe, job, batches, after_epoch=album.take, beside=[album])
+    checkpoint.save_snapshots(album.states, snapshots)
     _write(net, job, Run(arch, "none", "pretrain", "all", seed), settings, model, history, cost)
+
+
+class Album:
+    """The states of a model after some ``epochs``, on the CPU."""
+
+    def __init__(self, epochs: Container[int]):
+        self.epochs = epochs
+        self.states: dict[int, dict[str, torch.Tensor]] = {}
+
+    def take(self, net: Classifier, epoch: int) -> None:
+        if epoch in self.epochs:
+            self.states[epoch] = {name: tensor.cpu().clone() for name, tensor in net.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"states": self.states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.states = state["states"]
 
 
 def unlearn(
@@ -65,17 +83,24 @@ def unlearn(
     cost: str,
     settings: dict[str, Any],
     device: str,
+    progress: Progress = NOTHING,
 ) -> None:
     """Run one method on one scope, starting from the ``original`` weights (none for a full retrain),
     with the setting that a ``tuning`` table chose, if there is one."""
     if tuning:
         settings = {**settings, "method": {**settings["method"], **chosen(tuning)}}
-    net, job = unlearned(Run(**run), dataset, split, original, settings, device)
+    net, job = unlearned(Run(**run), dataset, split, original, settings, device, progress)
     _write(net, job, Run(**run), settings, model, history, cost)
 
 
 def unlearned(
-    run: Run, dataset: str, split: str, original: str | None, settings: dict[str, Any], device: str
+    run: Run,
+    dataset: str,
+    split: str,
+    original: str | None,
+    settings: dict[str, Any],
+    device: str,
+    progress: Progress = NOTHING,
 ) -> tuple[Classifier, Job]:
     """The unlearned model, and the job that holds its history and cost."""
     method = registry.load("methods", run.method)
@@ -90,6 +115,7 @@ def unlearned(
         augment=settings["augment"],
         precision=settings["precision"],
         stored_prefix=settings["stored_prefix"],
+        progress=progress,
     )
     net = checkpoint.load(original, device) if original else job.fresh_model("init")
     with Meter(net, job.device) as job.meter:

@@ -13,6 +13,7 @@ import numpy as np
 from unlearn import images, tables
 from unlearn.metrics.accuracy import accuracy
 from unlearn.metrics.mia_efficacy import confidence, efficacy
+from unlearn.progress import NOTHING, Progress
 from unlearn.provenance import record
 from unlearn.stages import predict, train
 from unlearn.training import Diverged
@@ -36,6 +37,7 @@ def tune(
     out: str,
     settings: dict[str, Any],
     device: str,
+    progress: Progress = NOTHING,
 ) -> None:
     """``run``: arch, forget, method, scope and the tuning seed; ``reference``: the predictions of
     exact retraining with that seed; ``settings``: those of a run, and ``grid``.
@@ -46,7 +48,7 @@ def tune(
     roles, labels = stored["role"].to_numpy(zero_copy_only=False), stored["label"].to_numpy()
     logits = tables.matrix(stored["logits"])
     target = four({role: (labels[roles == role], logits[roles == role]) for role in ROLES})
-    rows = list(tries(run, dataset, split, original, settings, device, target))
+    rows = list(tries(run, dataset, split, original, settings, device, target, progress))
     distances = [row["distance"] for row in rows if row["distance"] is not None]
     if not distances:
         raise TuningError(
@@ -59,16 +61,28 @@ def tune(
 
 
 def tries(
-    run: dict[str, Any], dataset: str, split: str, original: str, settings: dict[str, Any], device: str, target: dict
+    run: dict[str, Any],
+    dataset: str,
+    split: str,
+    original: str,
+    settings: dict[str, Any],
+    device: str,
+    target: dict,
+    progress: Progress,
 ) -> Iterator[dict[str, Any]]:
     """A row of the tuning table per setting of the grid, in its order."""
     sets = images.by_role(dataset, split, ROLES)
     for parameter, values in settings["grid"].items():
         for value in values:
+            phase = f"{parameter}-{value:g}"
+            if kept := progress.load(phase):
+                yield kept["row"]
+                continue
             found: dict[str, Any] = dict.fromkeys((*PARTS, "distance", "failure"))
             tried = {**settings, "method": {**settings["method"], parameter: value}}
             try:
-                net = train.unlearned(tables.Run(**run), dataset, split, original, tried, device)[0]
+                with progress.part(phase):
+                    net = train.unlearned(tables.Run(**run), dataset, split, original, tried, device, progress)[0]
                 outputs = {
                     role: (part.labels.numpy(), predict.logits(net, part, device)) for role, part in sets.items()
                 }
@@ -77,14 +91,17 @@ def tries(
             except Diverged as error:
                 found["failure"] = str(error)
             log.info("%s %g: distance %s", parameter, value, found["failure"] or f"{found['distance']:.4f}")
-            yield {"parameter": parameter, "value": value, **found}
+            row = {"parameter": parameter, "value": value, **found}
+            progress.save(phase, {"row": row})
+            yield row
 
 
 def four(outputs: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     """UA, RA, TA and MIA-efficacy from (labels [N], logits [N, C]) by role."""
-    return {
+    found = {
         "ua": 1 - accuracy(*outputs["forget"]),
         "ra": accuracy(*outputs["retain"]),
         "ta": accuracy(*outputs["test"]),
         "mia_efficacy": efficacy(**{role: confidence(*found) for role, found in outputs.items()}),
     }
+    return {part: float(value) for part, value in found.items()}

@@ -1,0 +1,270 @@
+"""A job that is stopped anywhere goes on to the same bits as one that never was."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from unlearn import registry, robustness
+from unlearn.cost import Meter
+from unlearn.models import create
+from unlearn.progress import STOPPED, Progress
+from unlearn.stages import train
+
+QUICK = {
+    "epochs": 3,
+    "batch_size": 5,
+    "forget_batch_size": 4,
+    "lr": 0.01,
+    "weight_decay": 0.01,
+    "warmup": 1,
+    "schedule": "cosine",
+    "repair_epochs": 2,
+    "noise_images": 4,
+    "noise_steps": 2,
+    "noise_repeats": 2,
+    "msteps": 2,
+    "gamma": 0.001,
+}
+# Of one computation, not of epochs: begun again from the start.
+AT_ONCE = {"original", "fisher", "influence", "ssd"}
+
+
+class Stopped(Progress):
+    """Is told to stop after a number of steps."""
+
+    def __init__(self, folder, after, identity="job"):
+        super().__init__(folder, identity, seconds=1e9)
+        self.after = after
+
+    @property
+    def due(self):
+        self.after -= 1
+        self.stopping = self.after == 0
+        return super().due
+
+
+@pytest.fixture
+def cf_job(spec, make_images):
+    """A job whose forget set is a whole class."""
+
+    def make(method, progress, scope="all", augment=None):
+        from unlearn.job import Job
+
+        every = make_images(33)
+        gone = every.labels == 3
+        sets = {"retain": every.select(~gone), "forget": every.select(gone)}
+        data = {role: sets[role] for role in registry.load("methods", method).SEES}
+        augment = augment or {"crop": 1, "flip": True}
+        return Job(0, spec, data, torch.device("cpu"), scope, augment=augment, progress=progress)
+
+    return make
+
+
+def outcome(spec, job, method):
+    """What a method makes of a fresh model: its state, history and peak of memory."""
+    net = create(spec, 0)
+    plugin = registry.load("methods", method)
+    fields = plugin.Settings.__dataclass_fields__
+    with Meter(net, job.device) as job.meter:
+        plugin.unlearn(net, job, plugin.Settings(**{key: value for key, value in QUICK.items() if key in fields}))
+    history = [{key: value for key, value in row.items() if key != "seconds"} for row in job.history]
+    # Of influence the first run in a process takes more: it traces functions.
+    return net.state_dict(), history, job.meter.peak_memory if method not in AT_ONCE else None
+
+
+def same(one, other):
+    assert one[1:] == other[1:]
+    assert all(torch.equal(tensor, other[0][name]) for name, tensor in one[0].items())
+    return True
+
+
+@pytest.mark.parametrize("method", registry.names("methods"))
+def test_every_method_resumes_to_the_same_bits(spec, cf_job, method, tmp_path):
+    straight = outcome(spec, cf_job(method, Progress()), method)
+    for after in (1, 5):
+        folder = tmp_path / str(after)
+        try:
+            outcome(spec, cf_job(method, Stopped(folder, after)), method)
+            assert method in AT_ONCE
+        except SystemExit:
+            assert list(folder.iterdir())
+        assert same(straight, outcome(spec, cf_job(method, Progress(folder, "job")), method))
+
+
+def test_stopped_again_and_again(spec, cf_job, tmp_path):
+    straight, stops = outcome(spec, cf_job("unsir", Progress()), "unsir"), 0
+    while True:
+        try:
+            found = outcome(spec, cf_job("unsir", Stopped(tmp_path / "p", 2)), "unsir")
+            break
+        except SystemExit:
+            stops += 1
+    assert stops > 5
+    assert same(straight, found)
+
+
+@pytest.mark.parametrize("method", ["cf", "scrub", "salun", "neggrad_plus"])
+def test_stored_features_of_frozen_layers_are_made_again(spec, cf_job, method, tmp_path):
+    plain = {"crop": 0, "flip": False}
+    straight = outcome(spec, cf_job(method, Progress(), "last", plain), method)
+    with pytest.raises(SystemExit):
+        outcome(spec, cf_job(method, Stopped(tmp_path, 8), "last", plain), method)
+    assert same(straight, outcome(spec, cf_job(method, Progress(tmp_path, "job"), "last", plain), method))
+
+
+def test_dropout_goes_on_where_it_was(spec, cf_job, tmp_path):
+    without = outcome(spec, cf_job("cf", Progress()), "cf")
+    spec = replace(spec, args={**spec.args, "drop_rate": 0.3})
+
+    def job(progress):
+        return replace(cf_job("cf", progress), spec=spec)
+
+    straight = outcome(spec, job(Progress()), "cf")
+    assert straight[1] != without[1]
+    with pytest.raises(SystemExit):
+        outcome(spec, job(Stopped(tmp_path, 3)), "cf")
+    assert same(straight, outcome(spec, job(Progress(tmp_path, "job")), "cf"))
+
+
+@pytest.mark.parametrize("damage", ["foreign", "torn"])
+def test_progress_of_another_job_or_torn_is_ignored(spec, cf_job, tmp_path, damage):
+    straight = outcome(spec, cf_job("cf", Progress()), "cf")
+    with pytest.raises(SystemExit):
+        outcome(spec, cf_job("cf", Stopped(tmp_path, 4, "other" if damage == "foreign" else "job")), "cf")
+    (file,) = tmp_path.iterdir()
+    if damage == "torn":
+        file.write_bytes(file.read_bytes()[:-100])
+    assert same(straight, outcome(spec, cf_job("cf", Progress(tmp_path, "job")), "cf"))
+
+
+def test_what_was_spent_counts_once(spec, cf_job, tmp_path):
+    with pytest.raises(SystemExit):
+        outcome(spec, cf_job("cf", Stopped(tmp_path, 4)), "cf")
+    net = create(spec, 0)
+    with Meter(net, torch.device("cpu")) as meter:
+        time.sleep(0.2)
+        meter.load_state_dict({"spent": (10.0, 5.0), "live": 1, "peak": 2, "steps": {"retain": 2}})
+    assert 10.0 <= meter.seconds < 10.1
+    assert meter.steps == {"retain": 2}
+
+
+@pytest.mark.parametrize("attack", registry.names("attacks"))
+def test_every_attack_resumes_to_the_same_outcome(net, make_images, attack, tmp_path):
+    plugin = registry.load("attacks", attack)
+    few = {"steps", "target_steps", "queries", "draws"} & set(plugin.Settings.__dataclass_fields__)
+    own = plugin.Settings(**dict.fromkeys(few, 2))
+    grid = [0.02, 0.1] if plugin.NORM == "linf" else [0.2, 1.0]
+
+    def found(progress):
+        return robustness.search(
+            net,
+            make_images(24),
+            grid,
+            lambda m, e: plugin.build(m, e, own),
+            0,
+            plugin.NORM,
+            getattr(plugin, "AIM", "fool"),
+            batch_size=8,
+            progress=progress,
+        )
+
+    straight, stops = found(Progress()), 0
+    for after in (1, 2, 5):
+        folder = tmp_path / str(after)
+        try:
+            found(Stopped(folder, after))
+        except SystemExit:
+            stops += 1
+        again = found(Progress(folder, "job"))
+        for one, other in zip(straight[:3], again[:3], strict=True):
+            assert torch.equal(one.nan_to_num(-1.0), other.nan_to_num(-1.0))
+        assert straight[3:] == again[3:]
+    assert stops
+
+
+def test_an_attack_is_stopped_within_a_batch(net, make_images, tmp_path):
+    """A batch can take minutes, and nothing of it is needed."""
+    batches = []
+
+    def build(model, eps):
+        def attack(x, y):
+            batches.append(len(x))
+            if len(batches) == 2:
+                signal.raise_signal(signal.SIGTERM)
+            return x
+
+        return {"attack": attack}
+
+    def terminate(number, frame):
+        raise SystemExit(STOPPED)
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(SystemExit):
+            robustness.search(net, make_images(24), [0.1], build, 0, batch_size=2, progress=Progress(tmp_path, "job"))
+        first = batches[0]
+        robustness.search(net, make_images(24), [0.1], build, 0, batch_size=2, progress=Progress(tmp_path, "job"))
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert sum(batches) - batches[1] == first + sum(batches[2:])
+    straight = []
+    robustness.search(
+        net, make_images(24), [0.1], lambda m, e: {"a": lambda x, y: straight.append(len(x)) or x}, 0, batch_size=2
+    )
+    assert sum(batches) - batches[1] == sum(straight)
+
+
+def test_a_sigterm_waits_for_the_end_of_a_step(tmp_path):
+    progress = Progress(tmp_path, "job")
+    with progress.loop():
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        while not progress.due:
+            time.sleep(0.01)
+        with pytest.raises(SystemExit) as stop:
+            progress.save("1", {"step": torch.tensor(3)})
+    assert stop.value.code == STOPPED
+    assert Progress(tmp_path, "job").load("1") == {"step": torch.tensor(3)}
+
+
+def test_saved_at_most_every_so_many_seconds(tmp_path):
+    assert Progress(tmp_path, "job", seconds=0).due
+    assert not Progress(tmp_path, "job", seconds=60).due
+    assert not Progress().due
+
+
+def test_pretraining_resumes_with_its_snapshots(dataset, tmp_path):
+    model = {
+        "model": "resnet18",
+        "args": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
+        "stem": "cifar",
+        "normalize": {"mean": [0.5], "std": [0.5]},
+    }
+    method = {"epochs": 5, "batch_size": 16, "lr": 0.05}
+    settings = {"model": model, "method": method, "augment": {"crop": 0, "flip": False}, "precision": "float32"}
+    settings["stored_prefix"] = 0.0
+
+    def pretrain(folder, progress):
+        files = [str(tmp_path / folder / name) for name in ("m.safetensors", "h.parquet", "c.parquet", "s.safetensors")]
+        train.pretrain(dataset, *files, "net", 0, settings, 2, "cpu", progress)
+        return load_file(files[0]) | load_file(files[3])
+
+    straight = pretrain("straight", Progress())
+    assert len({name.partition("/")[0] for name in straight if name[0].isdigit()}) == 2
+    with pytest.raises(SystemExit):
+        pretrain("stopped", Stopped(tmp_path / "p", 11))
+    resumed = pretrain("stopped", Progress(tmp_path / "p", "job"))
+    assert straight.keys() == resumed.keys()
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_done_leaves_nothing(tmp_path):
+    progress = Progress(tmp_path / "p", "job")
+    progress.save("1", {"a": 1})
+    progress.clear()
+    assert not (tmp_path / "p").exists()
