@@ -241,9 +241,9 @@ def calibration(_):
 
 
 def forget_list(wildcards):
-    """The file of ids that a forget set is read from, if it is of that kind."""
+    """The file of ids that a forget set is read from, if it is of that kind; its settings name it."""
     chosen = STUDY.split_settings(wildcards.forget)
-    return {"ids": chosen["file"]} if chosen["kind"] == "ids" else {}
+    return [chosen["file"]] if chosen["kind"] == "ids" else []
 
 
 def gpus(_):
