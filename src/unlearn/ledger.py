@@ -1,7 +1,8 @@
 """The ledger: beside every result lies a record of what made it, from what, and what it was when it was whole.
 
 A job whose first output is ``D/NAME`` has its record in ``D/.made/NAME.json``. Paths in it are those of
-the workflow, relative to the folder it runs in. A *state* of a file is its sha256, size and mtime_ns.
+the workflow, relative to the folder it runs in; the first of its ``outputs`` names it. A *state* of a file
+is its sha256, size and mtime_ns.
 """
 
 import fcntl
@@ -84,15 +85,21 @@ def agrees(path: str | Path, known: State) -> bool:
     return (found.st_size, found.st_mtime_ns) == (known["size"], known["mtime_ns"])
 
 
+def find(path: str) -> dict[str, Any] | None:
+    """The record of the job that made a file, if there is a whole one."""
+    for name in sorted((Path(path).parent / FOLDER).glob("*.json")):
+        with suppress(LedgerError):
+            if path in (record := read(name))["outputs"]:
+                return record
+    return None
+
+
 def input_state(path: str) -> State:
     """The state of an input: from the record of the job that made it if size and time still agree,
     so that a large data set is not read once more by each job; else read in full."""
-    for name in sorted((Path(path).parent / FOLDER).glob("*.json")):
-        with suppress(LedgerError):
-            known = read(name)["outputs"].get(path)
-            if known and agrees(path, known):
-                return known
-    return state(path)
+    record = find(path)
+    known = record["outputs"][path] if record else None
+    return known if known and agrees(path, known) else state(path)
 
 
 @contextmanager
@@ -122,9 +129,21 @@ def _locked(path: Path) -> Any:
         file.close()
 
 
+def held(output: str | Path) -> bool:
+    """Whether a job whose first output this is holds its lock."""
+    try:
+        with open(record_of(output).with_suffix(".lock")) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def serialised(record: Mapping[str, Any]) -> bytes:
-    """The one way a record is written: canonical JSON on one line, with a digest of itself at its end."""
-    text = json.dumps(provenance.canonical(record))
+    """JSON on one line, in the record's own order, with a digest of all before it at its end."""
+    text = json.dumps(record)
     sha = hashlib.sha256(text.encode()).hexdigest()
     return f'{text[:-1]}, "~record": "{sha}"}}\n'.encode()
 

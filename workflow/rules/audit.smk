@@ -1,0 +1,35 @@
+"""Results that are no longer what their jobs wrote, or came from something else, are made again."""
+
+from snakemake.dag import DAG
+from unlearn import audit
+
+
+def audited(check):
+    """Snakemake's check for incomplete results, then the audit of those that the targets need.
+
+    `dag_settings.forcerun` would not do: it makes every forced file a target, whatever was asked for.
+    """
+    records = list(audit.records(RESULTS))
+    wrong, outdated = audit.findings(records), audit.outdated(records)
+    policy = STUDY.config["upgrades"]
+
+    async def check_incomplete(dag):
+        await check(dag)
+        outputs = {file for job in dag.jobs for file in job.output}
+        inputs = {file for job in dag.jobs for file in job.input}
+        remade = {name: why for name, why in wrong.items() if name in outputs}
+        used = {name: why for name, why in wrong.items() if name in inputs - outputs}
+        older = {name: what for name, what in outdated.items() if name in outputs}
+        dag.forcefiles.update(remade, older if policy == "rerun" else ())
+        for line in (
+            *audit.lines(remade, "it will be made again"),
+            *audit.lines(used, "it is used as it is: no allowed rule makes it again"),
+            *audit.upgrade(older, len(outputs), policy),
+        ):
+            print(line, file=sys.stderr)
+
+    return check_incomplete
+
+
+if workflow.is_main_process:
+    DAG.check_incomplete = audited(DAG.check_incomplete)
