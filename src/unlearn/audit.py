@@ -89,8 +89,20 @@ def outdated(found: Sequence[tuple[Path, dict[str, Any] | None]]) -> dict[str, s
         if record is not None:
             other = [f"{n} {record['libraries'][n]}" for n in LIBRARIES if record["libraries"][n] != installed[n]]
             if other:
-                others[next(iter(record["outputs"]))] = ", ".join(other)
+                others.update(dict.fromkeys(record["outputs"], ", ".join(other)))
     return others
+
+
+def fits(record: Mapping[str, Any], inputs: Sequence[str], params: Mapping[str, Any]) -> bool:
+    """Whether a job would do again what the record says: same code, settings, identity and inputs.
+
+    Snakemake knows by itself, unless results came without its metadata. Metrics are left out: their
+    names are in the fingerprint of the code.
+    """
+    known = {**record["arguments"], "code": record["code"], "settings": record["settings"]}
+    return set(inputs) == set(record["inputs"]) and all(
+        known.get(name) == value for name, value in params.items() if name != "metrics"
+    )
 
 
 def upgrade(others: Mapping[str, str], total: int, policy: str) -> list[str]:

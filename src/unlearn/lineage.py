@@ -23,7 +23,7 @@ class Lineage:
         self.path = os.path.relpath(path)
         self.records: dict[str, dict[str, Any] | None] = {}
         self.states: dict[str, str] = {}
-        self.shown: set[tuple[str, ...]] = set()
+        self.shown: set[str] = set()
         root = self._record(self.path)
         if root is None:
             raise ledger.LedgerError(f"{path}: has no record; is this the folder that the workflow runs in?")
@@ -39,41 +39,40 @@ class Lineage:
         )
 
     def _tree(self, group: Sequence[Used], head: str, tail: str) -> Iterator[str]:
-        paths = tuple(sorted({used.path for used in group}))
-        parents = self._parents(paths)
-        again = parents and paths in self.shown
-        yield head + self._line(group, paths) + (" (see above)" if again else "")
-        if again:
+        paths = sorted({used.path for used in group})
+        known = [record for path in paths if (record := self._record(path))]
+        marks = [*self._marks(group, known)]
+        if self.shown.issuperset(paths):
+            yield head + "  ".join([_name(paths), *marks, "(above)"])
             return
-        self.shown.add(paths)
+        self.shown.update(paths)
+        yield head + "  ".join([_name(paths), *self._facts(paths, known), *marks])
+        parents = self._parents(paths)
         for number, parent in enumerate(parents, 1):
             branch, stem = ("├─ ", "│  ") if number < len(parents) else ("└─ ", "   ")
             yield from self._tree(parent, tail + branch, tail + stem)
 
     def _parents(self, paths: Sequence[str]) -> list[list[Used]]:
-        """All inputs of the jobs that made these files; those of one name and one stage together."""
+        """All inputs of the jobs that made these files; those that one stage made of one kind together."""
         groups: dict[tuple[str, str], dict[Used, None]] = {}
         for path in paths:
             record = self._record(path)
             for name, known in (record["inputs"] if record else {}).items():
                 made = self._record(name)
-                key = (os.path.basename(name), made["target"] if made else "")
+                key = (os.path.splitext(name)[1], made["target"]) if made else (name, "")
                 groups.setdefault(key, {})[Used(name, known["sha256"])] = None
         return [list(group) for group in groups.values()]
 
-    def _line(self, group: Sequence[Used], paths: Sequence[str]) -> str:
-        known = [record for path in paths if (record := self._record(path))]
-        name = paths[0]
-        if len(paths) > 1:
-            name = f"{os.path.basename(name)} of {len(paths)} in {os.path.commonpath(paths)}"
-        facts = [
+    def _facts(self, paths: Sequence[str], known: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+        for key, value in (
             ("by", _one(record["target"].split(":")[1] for record in known)),
-            ("settings", _one(record["config"][:8] for record in known)),
+            ("settings", _one(record["config"][:8] for record in known if record["settings"] is not None)),
             ("code", _one(record["code"][:8] for record in known)),
             ("commit", _one(_commit(record) for record in known)),
             ("sha256", _one(self._recorded(path)[:12] for path in paths)),
-        ]
-        return "  ".join([name, *(f"{key} {value}" for key, value in facts if value), *self._marks(group, known)])
+        ):
+            if value:
+                yield f"{key} {value}"
 
     def _marks(self, group: Sequence[Used], known: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         """What is not as it should be."""
@@ -110,6 +109,21 @@ class Lineage:
         if path not in self.states:
             self.states[path] = ledger.state(path)["sha256"] if os.path.isfile(path) else ""
         return self.states[path]
+
+
+def _name(paths: Sequence[str]) -> str:
+    """What a line is about.
+
+    >>> _name(["a/b/metrics.parquet", "a/c/metrics.parquet"])
+    'metrics.parquet of 2 in a'
+    >>> _name(["a/b/adversarial-fgsm.parquet", "a/b/adversarial-pgd.parquet"])
+    '*.parquet of 2 in a/b'
+    """
+    if len(paths) == 1:
+        return paths[0]
+    names = {os.path.basename(path) for path in paths}
+    name = names.pop() if len(names) == 1 else f"*{os.path.splitext(paths[0])[1]}"
+    return f"{name} of {len(paths)} in {os.path.commonpath([os.path.dirname(path) for path in paths])}"
 
 
 def _commit(record: Mapping[str, Any]) -> str:

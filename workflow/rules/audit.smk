@@ -11,14 +11,31 @@ def audited(check):
     """
     records = list(audit.records(RESULTS))
     wrong, outdated = audit.findings(records), audit.outdated(records)
+    made = {
+        name: record for _, record in records if record for name in record["outputs"]
+    }
     policy = STUDY.config["upgrades"]
+
+    def forgotten(job):
+        """Whether Snakemake does not know how a result was made, and it was made otherwise."""
+        record = made.get(job.output[0]) if job.output else None
+        return (
+            record is not None
+            and not workflow.persistence.has_metadata(job)
+            and not audit.fits(record, job.input, dict(job.params.items()))
+        )
 
     async def check_incomplete(dag):
         await check(dag)
+        other = dict.fromkeys(
+            (job.output[0] for job in dag.jobs if forgotten(job)),
+            "not made by the code, settings and inputs of now",
+        )
+        found = {**other, **wrong}
         outputs = {file for job in dag.jobs for file in job.output}
         inputs = {file for job in dag.jobs for file in job.input}
-        remade = {name: why for name, why in wrong.items() if name in outputs}
-        used = {name: why for name, why in wrong.items() if name in inputs - outputs}
+        remade = {name: why for name, why in found.items() if name in outputs}
+        used = {name: why for name, why in found.items() if name in inputs - outputs}
         older = {name: what for name, what in outdated.items() if name in outputs}
         dag.forcefiles.update(remade, older if policy == "rerun" else ())
         for line in (

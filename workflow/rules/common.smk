@@ -35,6 +35,7 @@ FOLDER = Path("" if STUDY.config["study"] == DEFAULT else STUDY.config["study"])
 RESULTS, LOGS = str("results" / FOLDER), str("logs" / FOLDER)
 TUNING_SEED = STUDY.config["settings"]["tuning"]["seed"]
 SHADOW_SEED = STUDY.config["settings"]["ulira"]["seed"]
+STUDY_TABLES = ["metrics", "comparisons", "correlations", "conjectures", "gates"]
 RUN = "<results>/runs/{arch}/{forget}/{method}-{scope}/seed{seed}"
 RUN_LOG = "<logs>/{arch}/{forget}/{method}-{scope}/seed{seed}"
 SHADOW = "<results>/shadows/{shadow}"
