@@ -179,14 +179,16 @@ def test_a_copy_without_times_and_without_snakemakes_memory_is_finished_too(stud
 def test_a_run_repeated_beside_the_orphans_of_a_killed_one(study):
     """The first loses its Snakemake to `kill -9` while its jobs go on."""
     shutil.rmtree(study.root / RUN)
+    (study.root / "results/metrics.parquet").unlink()
     command = [sys.executable, "-m", "snakemake", "--configfile", "tiny.yaml", "--cores", "2", "all"]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     first = subprocess.Popen(command, cwd=study.root, env=environment, **quiet)
     deadline = time.monotonic() + 120
     while not list((study.root / RUN).glob("*/seed0/.made/*.lock")):
+        assert first.poll() is None
         assert time.monotonic() < deadline, "no job began"
-        time.sleep(0.02)
+        time.sleep(0.05)
     refused = study.snakemake("all")
     assert "LockException" in refused.stderr or "cannot be locked" in refused.stderr
     os.kill(first.pid, signal.SIGKILL)

@@ -17,27 +17,27 @@ LIBRARIES = ("torch", "torchvision", "timm", "torchattacks")  # those whose upgr
 SHOWN = 10  # lines of findings
 
 
-def records(results: str | Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+def records(results: str | Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """(path, record) of all records in a folder of results, in order of paths; None for a damaged one."""
     for folder, folders, files in os.walk(results):
         folders.sort()
         if os.path.basename(folder) == ledger.FOLDER:
             for name in sorted(files):
                 if name.endswith(".json"):
-                    path = Path(folder, name)
+                    path = f"{folder}/{name}"  # a Path costs as much as reading the record
                     try:
                         yield path, ledger.read(path)
                     except ledger.LedgerError:
                         yield path, None
 
 
-def findings(found: Sequence[tuple[Path, dict[str, Any] | None]]) -> dict[str, str]:
+def findings(found: Sequence[tuple[str, dict[str, Any] | None]]) -> dict[str, str]:
     """Result → why its job must run again. What is gone is no finding: Snakemake makes it where it is needed.
 
     A file that is still what its job wrote, but has another time (a copy, ``touch``), gets the recorded
     time back: Snakemake compares times too.
     """
-    wrong = {str(path.parents[1] / path.stem): "has a damaged record" for path, record in found if record is None}
+    wrong = {ledger.output_of(path): "has a damaged record" for path, record in found if record is None}
     whole = [record for _, record in found if record is not None]
     made = {name: known["sha256"] for record in whole for name, known in record["outputs"].items()}
     sources = _Sources()
@@ -81,7 +81,7 @@ class _Sources(dict):
         return self[name]
 
 
-def outdated(found: Sequence[tuple[Path, dict[str, Any] | None]]) -> dict[str, str]:
+def outdated(found: Sequence[tuple[str, dict[str, Any] | None]]) -> dict[str, str]:
     """Result → the versions of LIBRARIES it was made with, where they are not the installed ones."""
     installed = {name: importlib.metadata.version(name) for name in LIBRARIES}
     others = {}

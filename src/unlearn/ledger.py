@@ -38,6 +38,15 @@ def record_of(output: str | Path) -> Path:
     return Path(output).parent / FOLDER / f"{Path(output).name}.json"
 
 
+def output_of(record: str | Path) -> str:
+    """The first output of the job that a record is of, by where it lies.
+
+    >>> output_of("results/.made/grid.parquet.json")
+    'results/grid.parquet'
+    """
+    return str(Path(record).parents[1] / Path(record).stem)
+
+
 @contextmanager
 def entry(request: Mapping[str, Any]) -> Iterator[None]:
     """Around a job (see ``unlearn.launch``): it alone writes its outputs, what it writes names its
@@ -160,7 +169,8 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
 
 def read(path: str | Path) -> dict[str, Any]:
     """A record. Raises LedgerError unless every byte is as it was written."""
-    raw = Path(path).read_bytes()
+    with open(path, "rb") as file:
+        raw = file.read()
     body, found, sha = raw.removesuffix(b'"}\n').rpartition(b', "~record": "')
     if not found or hashlib.sha256(body + b"}").hexdigest().encode() != sha or not raw.endswith(b'"}\n'):
         raise LedgerError(f"{path}: damaged record")

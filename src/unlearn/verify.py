@@ -28,9 +28,9 @@ def verify(results: str | Path, sources: Sources) -> tuple[list[Finding], int]:
     records = []
     for path, record in audit.records(results):
         if record is None:
-            findings.append(Finding(str(path), "record", "is not as it was written"))
+            findings.append(Finding(os.path.relpath(path), "record", "is not as it was written"))
         elif (root := _root(path, record)) is None:
-            findings.append(Finding(str(path), "moved", f"is of {next(iter(record['outputs']))}"))
+            findings.append(Finding(os.path.relpath(path), "moved", f"is of {next(iter(record['outputs']))}"))
         else:
             records.append((root, record))
     for root, record in records:
@@ -52,9 +52,9 @@ def verify(results: str | Path, sources: Sources) -> tuple[list[Finding], int]:
     return findings, len(read)
 
 
-def _root(path: Path, record: dict[str, Any]) -> Path | None:
+def _root(path: str, record: dict[str, Any]) -> Path | None:
     """The folder that a record's paths start from, by where the record lies; None if it lies elsewhere."""
-    folder = path.parents[1].resolve()
+    folder = Path(path).parents[1].resolve()
     parts = Path(next(iter(record["outputs"]))).parent.parts
     return folder.parents[len(parts) - 1] if folder.parts[-len(parts) :] == parts else None
 
