@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +163,24 @@ def test_other_versions_are_counted(results, monkeypatch):
     (line,) = audit.upgrade(others, 11, "rerun")
     assert line.startswith(f"11 of 11 results were made with timm {version('timm')}; installed: torch ")
     assert line.endswith("timm 99.0, torchattacks 3.5.1; they will be made again (upgrades: rerun)")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "changes", "same"),
+    [
+        (["b", "a"], {}, True),
+        (["a"], {}, False),
+        (["a", "b"], {"code": "1"}, False),
+        (["a", "b"], {"settings": {"x": 2}}, False),
+        (["a", "b"], {"run": {"seed": 1}}, False),
+        (["a", "b"], {"follow": 3}, False),
+        (["a", "b"], {"metrics": "cost"}, True),
+    ],
+)
+def test_a_record_fits_what_its_job_would_do(inputs, changes, same):
+    run = {"run": {"seed": 0}}
+    record = {"code": "0", "settings": {"x": 1}, "arguments": {**run, "metrics": []}, "inputs": {"a": {}, "b": {}}}
+    assert audit.fits(record, inputs, {"code": "0", "settings": {"x": 1}, **run, **changes}) == same
 
 
 def test_ten_lines_then_a_count():
@@ -354,7 +371,7 @@ def test_export_holds_no_weights_and_no_data(results, capsys):
     assert names == sorted([*FIGURE, *PAGES, "results/metrics.parquet", "config.yaml", *records])
     assert command.main(arguments) == 2, "the archive is there"
     assert "one.tar.gz" in capsys.readouterr().err
-    time.sleep(0.01)
+    assert Path("one.tar.gz").read_bytes()[4:8] == bytes(4), "gzip's time"
     for path in results.rglob("*"):
         path.touch()
     assert command.main(["export", "results", "two.tar.gz", "--config", "config.yaml"]) == 0
@@ -366,3 +383,11 @@ def test_export_holds_no_weights_and_no_data(results, capsys):
 def test_the_command_imports_no_torch(python):
     names = "unlearn.__main__, unlearn.verify, unlearn.lineage, unlearn.export"
     assert python(f"import sys, {names}\nprint('torch' in sys.modules)") == "False"
+
+
+def test_unrecorded_tables_are_read_too(results):
+    """Results of a project without records."""
+    for folder in list(results.rglob(".made")):
+        shutil.rmtree(folder)
+    Path("results/metrics.parquet").write_bytes(b"PAR1")
+    assert {("results/metrics.parquet", "unrecorded"), ("results/metrics.parquet", "invalid")} <= kinds()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from itertools import pairwise
 
@@ -152,6 +153,27 @@ def test_of_jobs_for_one_result_one_runs_at_a_time(here):
     waited = [text for text in said if "out: another process is making this; waiting for its end" in text]
     assert waited
     assert [p.name for p in (here / ".made").iterdir()] == ["out.json"]
+
+
+def test_who_waited_holds_the_lock_that_others_see(here):
+    """Its first holder removed the file, and a third would find a lock of its own."""
+    lock, entered, done = ledger.record_of("out").with_suffix(".lock"), threading.Event(), threading.Event()
+
+    def second():
+        with ledger.alone(lock):
+            entered.set()
+            done.wait(20)
+
+    thread = threading.Thread(target=second)
+    with ledger.alone(lock):
+        thread.start()
+        time.sleep(0.3)
+        assert not entered.is_set()
+    assert entered.wait(20)
+    assert ledger.held("out")
+    done.set()
+    thread.join()
+    assert not ledger.held("out")
 
 
 def test_a_lock_dies_with_its_holder(here):
