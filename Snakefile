@@ -24,12 +24,19 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/ulira.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/audit.smk"
 
 
 rule all:
     default_target: True
     input:
-        collect("<results>/figures/{figure}.pdf", figure=STUDY.config["figures"]),
-        "<results>/tables/main.md",
+        collect(
+            "<results>/figures/{figure}.{kind}",
+            figure=STUDY.config["figures"],
+            kind=["pdf", "png", "csv"],
+        ),
+        collect("<results>/tables/main.{kind}", kind=["csv", "md", "tex"]),
+        "<results>/tables/verdicts.md",
+        collect("<results>/{table}.parquet", table=STUDY_TABLES),
         ["<results>/tuning.parquet"] if STUDY.tunings else [],
         ["<results>/ulira.parquet"] if STUDY.shadows else [],

@@ -212,7 +212,7 @@ def test_what_was_not_measured_is_left_out(figure, study):
 @pytest.mark.parametrize("figure", FIGURES)
 def test_the_stage_writes_the_plotted_numbers(figure, studies, tmp_path):
     pdf, png, csv = (tmp_path / f"figure.{kind}" for kind in ("pdf", "png", "csv"))
-    report.figure(figure, studies[1], str(pdf), str(png), str(csv), SETTINGS)
+    report.figure(figure, str(pdf), str(png), str(csv), SETTINGS, **studies[1])
     assert pdf.read_bytes().startswith(b"%PDF-")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert not plt.get_fignums(), "closed again"
@@ -229,7 +229,7 @@ def test_the_stage_says_when_there_is_nothing_to_plot(studies, tmp_path):
     tables.write("grid", elsewhere, {"norm": ["linf"], "eps": [0.15], "headline": [True]}, {})
     inputs = {**studies[1], "grid": str(elsewhere)}
     with pytest.raises(ValueError, match=r"'gap_vs_robustness' has nothing to plot; are its metrics in the config\?"):
-        report.figure("gap_vs_robustness", inputs, "", "", str(tmp_path / "csv"), SETTINGS)
+        report.figure("gap_vs_robustness", "", "", str(tmp_path / "csv"), SETTINGS, **inputs)
 
 
 # --- the table ------------------------------------------------------------------------------------

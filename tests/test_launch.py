@@ -14,27 +14,48 @@ import logging, os, sys, time, signal
 
 log = logging.getLogger("unlearn")
 
-def greet(name, device=None):
+def write(out, text=""):
+    with open(out, "w") as file:
+        file.write(text)
+
+def greet(name, out, device=None):
+    write(out)
     log.info("hello %s on %s", name, device)
     print("printed by a library")
     print("warned by a library", file=sys.stderr)
 
-def fail(message):
+def fail(message, out):
     raise ValueError(message)
 
-def chatter():
+def chatter(out):
+    write(out)
     for step in range(1000):
         log.info("step %d", step)
 
-def wait(mark):
+def wait(mark, out):
     try:
         open(f"{mark}.started", "w").close()
         time.sleep(60)
     finally:
         open(f"{mark}.ended", "w").close()
 
-def die():
+def die(out):
     os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+SCRIPT = """
+from types import SimpleNamespace
+from unlearn.launch import launch
+
+class Files(dict):
+    def __iter__(self):
+        return iter(self.values())
+
+snakemake = SimpleNamespace(
+    input=Files({inputs!r}), output=Files({outputs!r}), log=[{log!r}], params=SimpleNamespace(code={code!r}), threads=1
+)
+launch("jobs:{function}", snakemake, kind="tables", **{arguments!r})
 """
 
 
@@ -43,13 +64,14 @@ def launch(tmp_path):
     """``launch("fail", message="…")``: a script that launches a function of ``JOBS``; returns the process."""
     (tmp_path / "jobs.py").write_text(JOBS)
 
-    def run(function, code="", **arguments):
+    def run(function, code="", inputs=None, **arguments):
         log = tmp_path / "logs" / "job.log"
-        call = f"launch('jobs:{function}', logfile={str(log)!r}, code={code!r}, kind='tables', **{arguments!r})"
+        names = {"inputs": inputs or {}, "outputs": {"out": "made/out.txt"}}
+        script = SCRIPT.format(function=function, code=code, log=str(log), arguments=arguments, **names)
         environment = {k: v for k, v in os.environ.items() if k != "UNLEARN_WARM"}
         environment["PYTHONPATH"] = f"{ROOT / 'src'}:{tmp_path}"
-        command = [sys.executable, "-c", f"from unlearn.launch import launch\n{call}"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         done.log = log.read_text()
         return done
 
@@ -102,7 +124,8 @@ def test_sources_must_be_those_of_the_plan(launch):
 def test_the_fingerprint_reaches_the_record(launch, tmp_path):
     """Every artifact says which code made it."""
     with open(tmp_path / "jobs.py", "a") as file:
-        file.write("\ndef code():\n    from unlearn import provenance\n    log.info(provenance.record()['code'])\n")
+        file.write("\ndef code(out):\n    from unlearn import provenance\n    write(out)\n")
+        file.write("    log.info(provenance.record()['code'])\n")
     digest = Sources(ROOT / "src", ROOT / "workflow/scripts").digest("split.py", "unlearn.stages.split")
     assert digest in launch("code", digest).log
 

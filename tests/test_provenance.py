@@ -139,10 +139,17 @@ def test_order_of_keys_means_nothing():
     assert canonical((1, 2)) == [1, 2] != canonical((2, 1))
 
 
-def test_record_says_where_from(monkeypatch):
-    monkeypatch.setenv("UNLEARN_CODE", "0123 split.py")
-    found = provenance.record({"b": 1, "a": 2}, run={"seed": 0})
+def test_record_says_where_from():
+    with provenance.job("0123 split.py", {"in": "ab"}):
+        found = provenance.record({"b": 1, "a": 2}, run={"seed": 0})
     assert found["settings"] == {"a": 2, "b": 1}
-    assert found["code"] == "0123 split.py"
+    assert (found["code"], found["inputs"]) == ("0123 split.py", {"in": "ab"})
     assert found["run"] == {"seed": 0}
     assert set(found["libraries"]) == set(provenance.LIBRARIES)
+
+
+def test_a_stage_called_by_hand_belongs_to_no_job():
+    with pytest.raises(KeyError), provenance.job("0123 split.py", {"in": "ab"}):
+        raise KeyError
+    found = provenance.record()
+    assert (found["code"], found["inputs"]) == ("", {})

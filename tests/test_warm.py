@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_launch import JOBS
+from test_launch import JOBS, SCRIPT
 
 from unlearn import warm
 
@@ -59,8 +59,8 @@ class Service:
 
     def start(self, function: str, **arguments) -> subprocess.Popen:
         """A client process that is waiting for its answer."""
-        log = str(self.folder / "job.log")
-        request = {"target": f"jobs:{function}", "arguments": arguments, "log": log, "code": "", "threads": 1}
+        files = {"files": {"out": "out.txt"}, "inputs": [], "outputs": ["out.txt"], "log": str(self.folder / "job.log")}
+        request = {"target": f"jobs:{function}", "arguments": arguments, **files, "code": "", "threads": 1}
         command = [sys.executable, "-c", CALL, json.dumps(request)]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, env=self.environment, stdout=pipe, stderr=pipe, text=True, cwd=self.folder)
@@ -109,7 +109,7 @@ def test_one_server_serves_many(service):
 
 def test_jobs_run_in_the_callers_folder_and_environment(service):
     with open(service.folder / "jobs.py", "a") as file:
-        file.write("\ndef where():\n    log.info('%s %s', os.getcwd(), os.environ['MARK'])\n")
+        file.write("\ndef where(out):\n    write(out)\n    log.info('%s %s', os.getcwd(), os.environ['MARK'])\n")
     service.environment["MARK"] = "seen"
     assert f"{service.folder.resolve()} seen" in service.call("where")[2]
 
@@ -164,8 +164,9 @@ def test_a_folder_that_others_can_enter_is_refused(service):
 def test_the_first_call_starts_a_server_with_the_libraries(service):
     """Of a real kind, through ``launch``; the second call finds the same one."""
     with open(service.folder / "jobs.py", "a") as file:
-        file.write("\ndef loaded():\n    log.info('%s %s', 'pandas' in sys.modules, os.getppid())\n")
-    code = "from unlearn.launch import launch\nlaunch('jobs:loaded', logfile='job.log', code='', kind='tables')"
+        file.write("\ndef loaded(out):\n    write(out)\n    log.info('%s %s', 'pandas' in sys.modules, os.getppid())\n")
+    files = {"inputs": {}, "outputs": {"out": "out.txt"}, "log": "job.log"}
+    code = SCRIPT.format(function="loaded", code="", arguments={}, **files)
     seen = []
     for _ in range(2):
         subprocess.run(

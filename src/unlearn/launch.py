@@ -13,22 +13,32 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from unlearn import provenance, warm
+from unlearn import ledger, provenance, warm
 
 TERMINAL_INTERVAL = 10.0  # seconds between progress lines of one job on the terminal
 log = logging.getLogger("unlearn")
 
 
-def launch(target: str, *, logfile: str, code: str, threads: int = 1, kind: str = "torch", **arguments: Any) -> None:
-    """Call ``target`` ("unlearn.stages.attack:attack") with ``arguments`` and exit on failure.
+def launch(target: str, snakemake: Any, *, kind: str = "torch", **arguments: Any) -> None:
+    """Call ``target`` ("unlearn.stages.attack:attack") for a script's ``snakemake`` and exit on failure.
 
-    ``kind`` names the libraries it needs (``unlearn.warm.PRELOAD``), ``code`` is the fingerprint of
-    the sources that the job was planned with; an argument ``device`` of "auto" becomes the device.
+    The job's named inputs and outputs reach the target as keywords, beside ``arguments``, which hold what
+    a job without that input gets; an input without a name is only depended on. An argument ``device``
+    of "auto" becomes the device. ``kind`` names the libraries that are needed (``unlearn.warm.PRELOAD``).
     """
-    request = {"target": target, "arguments": arguments, "log": logfile, "code": code, "threads": threads}
+    request = {
+        "target": target,
+        "arguments": arguments,
+        "files": {**snakemake.input, **snakemake.output},
+        "inputs": list(snakemake.input),
+        "outputs": list(snakemake.output),
+        "log": snakemake.log[0],
+        "code": snakemake.params.code,
+        "threads": snakemake.threads,
+    }
     status = warm.call(kind, request) if os.environ.get(warm.OWNER) else serve(request)
     if status == warm.KILLED:
-        print(f"{logfile}: the process was killed (out of memory?)", file=sys.stderr)
+        print(f"{request['log']}: the process was killed (out of memory?)", file=sys.stderr)
     if status:
         sys.exit(status)
 
@@ -40,11 +50,11 @@ def serve(request: dict[str, Any]) -> int:
     arguments = request["arguments"]
     try:
         _check_sources(request["code"])
-        os.environ["UNLEARN_CODE"] = request["code"]
         if "device" in arguments:
             arguments["device"] = prepare(arguments["device"], request["threads"])
         module, function = request["target"].split(":")
-        getattr(importlib.import_module(module), function)(**arguments)
+        with ledger.entry(request):
+            getattr(importlib.import_module(module), function)(**{**arguments, **request["files"]})
     except Exception as error:
         log.debug("%s", traceback.format_exc())
         log.error("%s: %s (%s)", type(error).__name__, error, request["log"])

@@ -7,7 +7,8 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -125,12 +126,26 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(canonical(value), sort_keys=True).encode()).hexdigest()[:16]
 
 
+_job: dict[str, Any] = {"code": "", "inputs": {}}  # of the job that runs; a stage called by hand has neither
+
+
+@contextmanager
+def job(code: str, inputs: Mapping[str, str]) -> Iterator[None]:
+    """Within it, records name the job's fingerprint and its inputs, path → sha256."""
+    before = dict(_job)
+    _job.update(code=code, inputs=dict(inputs))
+    try:
+        yield
+    finally:
+        _job.update(before)
+
+
 def record(settings: Any = None, **more: Any) -> dict[str, Any]:
-    """The metadata of an artifact: version, commit, settings, libraries, machine, and ``more``."""
+    """The metadata of an artifact: version, commit, code, inputs, settings, libraries, machine, and ``more``."""
     return {
         "version": unlearn.__version__,
         **commit(),
-        "code": os.environ.get("UNLEARN_CODE", ""),
+        **_job,
         "settings": canonical(settings),
         "config": digest(settings),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},

@@ -35,6 +35,7 @@ FOLDER = Path("" if STUDY.config["study"] == DEFAULT else STUDY.config["study"])
 RESULTS, LOGS = str("results" / FOLDER), str("logs" / FOLDER)
 TUNING_SEED = STUDY.config["settings"]["tuning"]["seed"]
 SHADOW_SEED = STUDY.config["settings"]["ulira"]["seed"]
+STUDY_TABLES = ["metrics", "comparisons", "correlations", "conjectures", "gates"]
 RUN = "<results>/runs/{arch}/{forget}/{method}-{scope}/seed{seed}"
 RUN_LOG = "<logs>/{arch}/{forget}/{method}-{scope}/seed{seed}"
 SHADOW = "<results>/shadows/{shadow}"
@@ -241,9 +242,9 @@ def calibration(_):
 
 
 def forget_list(wildcards):
-    """The file of ids that a forget set is read from, if it is of that kind."""
+    """The file of ids that a forget set is read from, if it is of that kind; its settings name it."""
     chosen = STUDY.split_settings(wildcards.forget)
-    return {"ids": chosen["file"]} if chosen["kind"] == "ids" else {}
+    return [chosen["file"]] if chosen["kind"] == "ids" else []
 
 
 def gpus(_):

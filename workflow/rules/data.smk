@@ -1,6 +1,6 @@
 rule dataset:
     output:
-        "<results>/dataset.parquet",
+        out="<results>/dataset.parquet",
     log:
         "<logs>/dataset.log",
     conda:
@@ -18,7 +18,7 @@ rule grid:
     input:
         unpack(calibration),
     output:
-        "<results>/grid.parquet",
+        out="<results>/grid.parquet",
     log:
         "<logs>/grid.log",
     conda:
@@ -36,10 +36,10 @@ rule grid:
 
 rule split:
     input:
-        unpack(forget_list),
+        forget_list,
         dataset="<results>/dataset.parquet",
     output:
-        "<results>/splits/{forget}.parquet",
+        out="<results>/splits/{forget}.parquet",
     log:
         "<logs>/splits/{forget}.log",
     conda:

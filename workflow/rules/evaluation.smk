@@ -4,7 +4,7 @@ rule predict:
         dataset="<results>/dataset.parquet",
         split="<results>/splits/{forget}.parquet",
     output:
-        f"{RUN}/predictions.parquet",
+        out=f"{RUN}/predictions.parquet",
     log:
         f"{RUN_LOG}/predict.log",
     conda:
@@ -26,7 +26,7 @@ rule probe:
         dataset="<results>/dataset.parquet",
         split="<results>/splits/{forget}.parquet",
     output:
-        f"{RUN}/activations.parquet",
+        out=f"{RUN}/activations.parquet",
     log:
         f"{RUN_LOG}/probe.log",
     conda:
@@ -49,7 +49,7 @@ rule follow:
         snapshots="<results>/pretrained/{arch}/seed{seed}/snapshots.safetensors",
         dataset="<results>/dataset.parquet",
     output:
-        "<results>/pretrained/{arch}/seed{seed}/trajectory.parquet",
+        out="<results>/pretrained/{arch}/seed{seed}/trajectory.parquet",
     log:
         "<logs>/pretrained/{arch}/seed{seed}-follow.log",
     conda:
@@ -72,7 +72,7 @@ rule attack:
         split="<results>/splits/{forget}.parquet",
         grid="<results>/grid.parquet",
     output:
-        f"{RUN}/adversarial-{{attack}}.parquet",
+        out=f"{RUN}/adversarial-{{attack}}.parquet",
     log:
         f"{RUN_LOG}/attack-{{attack}}.log",
     conda:
@@ -101,7 +101,7 @@ rule measure:
         activations=f"{RUN}/activations.parquet",
         cost=f"{RUN}/cost.parquet",
     output:
-        f"{RUN}/metrics.parquet",
+        out=f"{RUN}/metrics.parquet",
     log:
         f"{RUN_LOG}/measure.log",
     conda:

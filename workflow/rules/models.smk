@@ -56,7 +56,7 @@ rule tune:
         original=f"<results>/pretrained/{{arch}}/seed{TUNING_SEED}/model.safetensors",
         reference=f"<results>/runs/{{arch}}/{{forget}}/retrain-all/seed{TUNING_SEED}/predictions.parquet",
     output:
-        "<results>/tuning/{arch}/{forget}/{method}.parquet",
+        out="<results>/tuning/{arch}/{forget}/{method}.parquet",
     log:
         "<logs>/tuning/{arch}/{forget}/{method}.log",
     conda:

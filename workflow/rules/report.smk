@@ -1,8 +1,8 @@
 rule collect:
     input:
-        collected,
+        parts=collected,
     output:
-        "<results>/{table}.parquet",
+        out="<results>/{table}.parquet",
     log:
         "<logs>/collect-{table}.log",
     wildcard_constraints:
@@ -19,9 +19,9 @@ rule collect:
 
 rule gate:
     input:
-        "<results>/metrics.parquet",
+        metrics="<results>/metrics.parquet",
     output:
-        "<results>/gates.parquet",
+        out="<results>/gates.parquet",
     log:
         "<logs>/gate.log",
     conda:

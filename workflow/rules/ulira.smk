@@ -1,6 +1,6 @@
 rule shadow_split:
     input:
-        "<results>/dataset.parquet",
+        dataset="<results>/dataset.parquet",
     output:
         half=f"{SHADOW}/half.parquet",
         split=f"{SHADOW}/split.parquet",
@@ -49,7 +49,7 @@ rule shadow:
         dataset="<results>/dataset.parquet",
         split=f"{SHADOW}/split.parquet",
     output:
-        f"{SHADOW}/{{arch}}/{{method}}-{{scope}}.parquet",
+        out=f"{SHADOW}/{{arch}}/{{method}}-{{scope}}.parquet",
     log:
         f"{SHADOW_LOG}/{{arch}}/{{method}}-{{scope}}.log",
     conda:
@@ -68,13 +68,13 @@ rule shadow:
 
 rule ulira:
     input:
-        collect(
+        shadows=collect(
             f"{SHADOW}/{{arch}}/{{method}}-{{scope}}.parquet",
             shadow=STUDY.shadows,
             allow_missing=True,
         ),
     output:
-        "<results>/ulira/{arch}/{method}-{scope}.parquet",
+        out="<results>/ulira/{arch}/{method}-{scope}.parquet",
     log:
         "<logs>/ulira/{arch}/{method}-{scope}.log",
     conda:

@@ -4,11 +4,7 @@ from unlearn.launch import launch
 
 launch(
     "unlearn.stages.collect:collect",
-    logfile=snakemake.log[0],
-    code=snakemake.params.code,
-    threads=snakemake.threads,
+    snakemake,
     kind="tables",
     table=snakemake.wildcards.table,
-    parts=list(snakemake.input),
-    out=snakemake.output[0],
 )

@@ -4,12 +4,8 @@ from unlearn.launch import launch
 
 launch(
     "unlearn.stages.report:figure",
-    logfile=snakemake.log[0],
-    code=snakemake.params.code,
-    threads=snakemake.threads,
+    snakemake,
     kind="tables",
     name=snakemake.wildcards.figure,
-    inputs=dict(snakemake.input.items()),
-    **snakemake.output,
     settings=snakemake.params.settings,
 )

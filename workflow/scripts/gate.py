@@ -4,11 +4,7 @@ from unlearn.launch import launch
 
 launch(
     "unlearn.stages.gate:gate",
-    logfile=snakemake.log[0],
-    code=snakemake.params.code,
-    threads=snakemake.threads,
+    snakemake,
     kind="tables",
-    metrics=snakemake.input[0],
-    out=snakemake.output[0],
     settings=snakemake.params.settings,
 )

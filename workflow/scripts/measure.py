@@ -4,12 +4,9 @@ from unlearn.launch import launch
 
 launch(
     "unlearn.stages.measure:measure",
-    logfile=snakemake.log[0],
-    code=snakemake.params.code,
-    threads=snakemake.threads,
+    snakemake,
     kind="tables",
-    **{"retrain_metrics": None, **snakemake.input},
-    out=snakemake.output[0],
+    retrain_metrics=None,
     run=snakemake.params.run,
     metrics=snakemake.params.metrics.split(),
 )

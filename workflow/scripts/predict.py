@@ -4,12 +4,7 @@ from unlearn.launch import launch
 
 launch(
     "unlearn.stages.predict:predict",
-    logfile=snakemake.log[0],
-    code=snakemake.params.code,
-    threads=snakemake.threads,
-    kind="torch",
-    **snakemake.input,
-    out=snakemake.output[0],
+    snakemake,
     run=snakemake.params.run,
     device=snakemake.config["device"],
 )

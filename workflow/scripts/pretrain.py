@@ -4,12 +4,7 @@ from unlearn.launch import launch
 
 launch(
     "unlearn.stages.train:pretrain",
-    logfile=snakemake.log[0],
-    code=snakemake.params.code,
-    threads=snakemake.threads,
-    kind="torch",
-    **snakemake.input,
-    **snakemake.output,
+    snakemake,
     arch=snakemake.wildcards.arch,
     seed=int(snakemake.wildcards.seed),
     settings=snakemake.params.settings,

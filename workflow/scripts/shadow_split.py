@@ -4,12 +4,8 @@ from unlearn.launch import launch
 
 launch(
     "unlearn.stages.shadow_split:shadow_split",
-    logfile=snakemake.log[0],
-    code=snakemake.params.code,
-    threads=snakemake.threads,
+    snakemake,
     kind="tables",
-    dataset=snakemake.input[0],
-    **snakemake.output,
     shadow=int(snakemake.wildcards.shadow),
     settings=snakemake.params.settings,
 )

@@ -11,8 +11,8 @@ from unlearn.radii import headlines
 from unlearn.verdicts import page
 
 
-def figure(name: str, inputs: dict[str, str], pdf: str, png: str, csv: str, settings: dict[str, Any]) -> None:
-    """Draw one figure; the CSV holds exactly the plotted numbers."""
+def figure(name: str, pdf: str, png: str, csv: str, settings: dict[str, Any], **inputs: str) -> None:
+    """Draw one figure from the study's tables, ``inputs``; the CSV holds exactly the plotted numbers."""
     module = registry.load("figures", name)
     settings = {**settings, "headline_eps": headlines(inputs["grid"], settings["norms"])}
     frame = module.data(_read(inputs, module.NEEDS), settings)
