@@ -53,7 +53,8 @@ class Files(dict):
         return iter(self.values())
 
 snakemake = SimpleNamespace(
-    input=Files({inputs!r}), output=Files({outputs!r}), log=[{log!r}], params=SimpleNamespace(code={code!r}), threads=1
+    input=Files({inputs!r}), output=Files({outputs!r}), log=[{log!r}], params=SimpleNamespace(code={code!r}),
+    threads=1, config={{'checkpoint_seconds': 60}},
 )
 launch("jobs:{function}", snakemake, kind="tables", **{arguments!r})
 """

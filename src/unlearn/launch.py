@@ -4,6 +4,7 @@ A script states *what* runs; whether that is this process or a warm one is decid
 """
 
 import importlib
+import inspect
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearn import ledger, provenance, warm
+from unlearn.progress import Progress
 
 TERMINAL_INTERVAL = 10.0  # seconds between progress lines of one job on the terminal
 log = logging.getLogger("unlearn")
@@ -35,6 +37,7 @@ def launch(target: str, snakemake: Any, *, kind: str = "torch", **arguments: Any
         "log": snakemake.log[0],
         "code": snakemake.params.code,
         "threads": snakemake.threads,
+        "checkpoint_seconds": snakemake.config["checkpoint_seconds"],
     }
     status = warm.call(kind, request) if os.environ.get(warm.OWNER) else serve(request)
     if status == warm.KILLED:
@@ -52,14 +55,29 @@ def serve(request: dict[str, Any]) -> int:
         _check_sources(request["code"])
         if "device" in arguments:
             arguments["device"] = prepare(arguments["device"], request["threads"])
-        module, function = request["target"].split(":")
-        with ledger.entry(request):
-            getattr(importlib.import_module(module), function)(**{**arguments, **request["files"]})
+        with ledger.entry(request) as inputs:
+            _call(request, inputs)
     except Exception as error:
         log.debug("%s", traceback.format_exc())
         log.error("%s: %s (%s)", type(error).__name__, error, request["log"])
         return 1
     return 0
+
+
+def _call(request: dict[str, Any], inputs: dict[str, str]) -> None:
+    """Call the stage; one that takes ``progress`` goes on from what the same job kept when it was killed."""
+    module, name = request["target"].split(":")
+    function = getattr(importlib.import_module(module), name)
+    arguments = {**request["arguments"], **request["files"]}
+    if "progress" not in inspect.signature(function).parameters:
+        function(**arguments)
+        return
+    same = [request[key] for key in ("target", "code", "arguments", "threads")]
+    identity = provenance.digest([*same, inputs, provenance.record()["libraries"]])
+    folder = ledger.record_of(request["outputs"][0]).with_suffix(".progress")
+    progress = Progress(folder, identity, request["checkpoint_seconds"])
+    function(**arguments, progress=progress)
+    progress.clear()
 
 
 def _terminate(number: int, _: object) -> None:

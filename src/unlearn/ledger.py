@@ -48,9 +48,9 @@ def output_of(record: str | Path) -> str:
 
 
 @contextmanager
-def entry(request: Mapping[str, Any]) -> Iterator[None]:
+def entry(request: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     """Around a job (see ``unlearn.launch``): it alone writes its outputs, what it writes names its
-    inputs, and when it has ended well its record is written.
+    inputs, and when it has ended well its record is written. Yields the inputs' digests.
 
     Raises LedgerError if an output is missing then.
     """
@@ -58,8 +58,9 @@ def entry(request: Mapping[str, Any]) -> Iterator[None]:
     with alone(path.with_suffix(".lock")):
         inputs = {name: input_state(name) for name in request["inputs"]}
         started, clock = datetime.now(UTC), time.monotonic()
-        with provenance.job(request["code"], {name: found["sha256"] for name, found in inputs.items()}):
-            yield
+        digests = {name: found["sha256"] for name, found in inputs.items()}
+        with provenance.job(request["code"], digests):
+            yield digests
             seconds = round(time.monotonic() - clock, 3)
             if missing := [name for name in request["outputs"] if not os.path.isfile(name)]:
                 raise LedgerError(f"{missing[0]}: its job ended without writing it")
