@@ -31,6 +31,7 @@ SETTINGS = {
     "norms": dict.fromkeys(ATTACKS, "linf"),
     "labels": {"resnet": "ResNet", "vit": "ViT"},
 }
+NONE = pd.DataFrame(columns=[*tables.RUN_KEY, "reason"])  # of runs that failed
 CELLS = [("original", "all"), ("retrain", "all"), *itertools.product(["cf", "salun"], ["last", "all"])]
 
 
@@ -236,7 +237,7 @@ def test_the_stage_says_when_there_is_nothing_to_plot(studies, tmp_path):
 
 
 def test_main_table_is_scaled_and_ordered(study):
-    frame = main_table(study["comparisons"], SETTINGS)
+    frame = main_table(study["comparisons"], NONE, SETTINGS)
     assert frame["arch"].drop_duplicates().tolist() == SETTINGS["archs"]
     found = frame.set_index(["arch", "forget", "method", "scope", "heading"])["mean"]
     source = study["comparisons"].query("arch == 'vit' and forget == 'ten' and method == 'cf' and scope == 'last'")
@@ -248,7 +249,7 @@ def test_main_table_is_scaled_and_ordered(study):
 
 
 def test_main_table_as_markdown(study):
-    frame = main_table(study["comparisons"], SETTINGS)
+    frame = main_table(study["comparisons"], NONE, SETTINGS)
     head, rule, *rows, empty, caption = to_markdown(frame, SETTINGS).splitlines()
     assert len(rows) == 2 * 2 * len(CELLS)
     assert {line.count("|") for line in (head, rule, *rows)} == {head.count("|")}
@@ -267,18 +268,18 @@ def test_a_number_behind_a_failed_gate_is_marked(study):
     doubtful = study["comparisons"].copy()
     hit = (doubtful["attack"] == "pgd") & (doubtful["method"] == "cf") & (doubtful["scope"] == "all")
     doubtful.loc[hit, "failed"] = "losses, white_box"
-    text = to_markdown(main_table(doubtful, SETTINGS), SETTINGS)
+    text = to_markdown(main_table(doubtful, NONE, SETTINGS), SETTINGS)
     marked = [line for line in text.splitlines() if "†" in line and line.startswith("|")]
     assert [line.split("|")[2:4] for line in marked] == [[" CF ", " all "]] * 4
     assert {line.count("†") for line in marked} == {3}, "RobA, its gap, and that of AURC"
     assert text.endswith("† failed a gate: losses, white_box.\n")
-    assert "†" not in to_markdown(main_table(study["comparisons"], SETTINGS), SETTINGS)
+    assert "†" not in to_markdown(main_table(study["comparisons"], NONE, SETTINGS), SETTINGS)
     axes = drawn("robustness", {**study, "comparisons": doubtful})[1].axes
     assert [axis.get_title().endswith("gates failed: losses, white_box") for axis in axes] == [False] * 4 + [True] * 4
 
 
 def test_main_table_as_latex(study):
-    text = to_latex(main_table(study["comparisons"], SETTINGS), SETTINGS)
+    text = to_latex(main_table(study["comparisons"], NONE, SETTINGS), SETTINGS)
     lines = text.splitlines()
     columns = lines[1].removeprefix(r"\begin{tabular}{").removesuffix("}")
     body = [line for line in lines if line.endswith(r"\\")]
@@ -293,9 +294,11 @@ def test_main_table_as_latex(study):
 def test_table_stage_writes_three_forms_of_one_table(studies, tmp_path):
     csv, markdown, latex, verdicts = (tmp_path / name for name in ("main.csv", "main.md", "main.tex", "verdicts.md"))
     inputs = {kind: studies[3][kind] for kind in ("comparisons", "conjectures", "gates", "grid")}
+    inputs["failures"] = tmp_path / "failures.parquet"
+    tables.write("failures", inputs["failures"], NONE, {})
     settings = {key: value for key, value in SETTINGS.items() if key != "headline_eps"}
     report.table(**inputs, csv=csv, markdown=markdown, latex=latex, verdicts=verdicts, settings=settings)
-    frame = main_table(tables.read("comparisons", studies[3]["comparisons"]).to_pandas(), SETTINGS)
+    frame = main_table(tables.read("comparisons", studies[3]["comparisons"]).to_pandas(), NONE, SETTINGS)
     stored = pd.read_csv(csv)
     if "failed" in stored:
         stored["failed"] = stored["failed"].astype(object).fillna("")
@@ -306,7 +309,7 @@ def test_table_stage_writes_three_forms_of_one_table(studies, tmp_path):
 
 
 def test_page_of_verdicts(study):
-    text = page(study["conjectures"], study["gates"], SETTINGS)
+    text = page(study["conjectures"], study["gates"], NONE, SETTINGS)
     conjectures, failing = text.split("## Gates")
     rows = [line for line in conjectures.splitlines() if line.startswith("| ") and "---" not in line][1:]
     assert len(rows) == len(study["conjectures"])
@@ -316,7 +319,7 @@ def test_page_of_verdicts(study):
     assert "monotone" in failing, "random numbers are no honest curves"
     assert "Nothing in the study to compare with, or not measured: " in failing
     quiet = study["gates"].assign(passed=True)
-    assert "|" not in page(study["conjectures"], quiet, SETTINGS).split("## Gates")[1]
+    assert "|" not in page(study["conjectures"], quiet, NONE, SETTINGS).split("## Gates")[1].split("## Failed")[0]
 
 
 # --- shared ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from unlearn import failures
 from unlearn.models import Classifier, Spec, create
 
 FORMAT = "unlearn-1"
@@ -22,11 +23,11 @@ class CheckpointError(ValueError):
 
 
 def save(model: Classifier, path: str | Path, metadata: dict[str, Any]) -> None:
-    """Write the state of ``model`` atomically. Raises CheckpointError for non-finite weights."""
+    """Write the state of ``model`` atomically. Raises RunFailed for non-finite weights."""
     path = Path(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if bad := [n for n, t in state.items() if t.is_floating_point() and not t.isfinite().all()]:
-        raise CheckpointError(f"{path}: {len(bad)} tensors are not finite, first {bad[0]}")
+        raise failures.RunFailed(f"{len(bad)} tensors of weights are not finite, first {bad[0]}")
     header = {"spec": json.dumps(model.spec.to_json()), "unlearn": json.dumps(metadata, sort_keys=True)}
     _write(state, path, {"format": FORMAT, **header})
 
@@ -60,7 +61,8 @@ def _write(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> No
 def load(path: str | Path, device: str = "cpu") -> Classifier:
     """The classifier in a weights file, in evaluation mode.
 
-    Raises CheckpointError for a missing or foreign file, or weights that do not fit their spec.
+    Raises RunFailed for the file of a run that failed, CheckpointError for a missing or foreign file, or
+    weights that do not fit their spec.
     """
     header = metadata(path)
     spec = Spec.from_json(header["spec"])
@@ -90,6 +92,7 @@ def _header(path: str | Path, wanted: str) -> dict[str, str]:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a safetensors file ({error})") from None
+    failures.check(header)
     if header.get("format") != wanted:
         raise CheckpointError(f"{path}: not a weights file of this project")
     return header

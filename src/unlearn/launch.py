@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from unlearn import ledger, provenance, warm
+from unlearn import failures, ledger, provenance, warm
 from unlearn.progress import Progress
 
 TERMINAL_INTERVAL = 10.0  # seconds between progress lines of one job on the terminal
@@ -56,7 +56,14 @@ def serve(request: dict[str, Any]) -> int:
         if "device" in arguments:
             arguments["device"] = prepare(arguments["device"], request["threads"])
         with ledger.entry(request) as inputs:
-            _call(request, inputs)
+            try:
+                _call(request, inputs)
+            except failures.RunFailed as error:
+                if not failures.tolerable(request["arguments"]):
+                    raise
+                log.error("%s: this run is left out: %s", request["outputs"][0], error)
+                for path in request["outputs"]:
+                    failures.mark(path, request["arguments"]["run"], str(error))
     except Exception as error:
         log.debug("%s", traceback.format_exc())
         log.error("%s: %s (%s)", type(error).__name__, error, request["log"])

@@ -25,11 +25,14 @@ COLUMNS = (
     ("trainable_parameters", "Moved (k)", 1e-3, 1),
 )
 DOUBT = "†"
+LOSS = "‡"
+HOLE = "—"
 INDEX = ["arch", "forget", "method", "scope"]
 
 
-def main_table(comparisons: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
-    """Long rows (cell, heading, mean, low, high, n, failed gates) in the order they are printed, scaled."""
+def main_table(comparisons: pd.DataFrame, failures: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
+    """Long rows (cell, heading, mean, low, high, n, failed gates, lost seeds) in the order they are printed,
+    scaled. A cell all of whose runs failed has rows without numbers."""
     attack = settings["attacks"][-1]
     frame = comparisons[comparisons["role"].isna() | (comparisons["role"] == "test")]
     frame = frame[frame["attack"].isna() | (frame["attack"] == attack)]
@@ -42,7 +45,12 @@ def main_table(comparisons: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFr
     frame = pd.concat(parts, ignore_index=True)
     order = {heading: i for i, heading in enumerate(dict.fromkeys(frame["heading"]))}
     frame = frame.sort_values("heading", key=lambda h: h.map(order), kind="stable")
-    return cells(frame[[*INDEX, "heading", "mean", "low", "high", "n", "failed"]], settings)
+    lost = failures.groupby(INDEX, as_index=False).agg(lost=("seed", "size"))
+    holes = lost.merge(frame[INDEX].drop_duplicates(), how="left", indicator=True).query("_merge == 'left_only'")
+    holes = holes[INDEX].merge(pd.DataFrame({"heading": list(order), "n": 0, "failed": ""}), how="cross")
+    frame = pd.concat([frame, holes], ignore_index=True) if len(holes) else frame
+    frame = frame.merge(lost, how="left", on=INDEX).fillna({"lost": 0}).astype({"lost": int})
+    return cells(frame[[*INDEX, "heading", "mean", "low", "high", "n", "failed", "lost"]], settings)
 
 
 def to_markdown(frame: pd.DataFrame, settings: dict[str, Any]) -> str:
@@ -53,7 +61,9 @@ def to_markdown(frame: pd.DataFrame, settings: dict[str, Any]) -> str:
 
 def to_latex(frame: pd.DataFrame, settings: dict[str, Any]) -> str:
     head, rows = _wide(frame, settings, "{:.{}f} $\\pm$ {:.{}f}")
-    escape = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", DOUBT: r"$^\dagger$"})
+    escape = str.maketrans(
+        {"_": r"\_", "%": r"\%", "&": r"\&", DOUBT: r"$^\dagger$", LOSS: r"$^\ddagger$", HOLE: "---"}
+    )
     body = " \\\\\n".join(" & ".join(cell.translate(escape) for cell in row) for row in [head, *rows])
     head_end = body.index("\n")
     return (
@@ -73,14 +83,14 @@ def _wide(frame: pd.DataFrame, settings: dict[str, Any], template: str) -> tuple
             row, places = found.loc[heading], decimals[heading]
             half = (row["high"] - row["low"]) / 2
             text = f"{row['mean']:.{places}f}" if pd.isna(half) else template.format(row["mean"], places, half, places)
-            texts.append(text + DOUBT * bool(row["failed"]))
+            texts.append(HOLE if row["n"] == 0 else text + DOUBT * bool(row["failed"]) + LOSS * bool(row["lost"]))
         label = settings["labels"][arch] + (f" / {forget}" if len(settings["forgets"]) > 1 else "")
         rows.append([label, name(method), scope, *texts])
     return ["Model", "Method", "Scope", *headings], rows
 
 
 def _caption(frame: pd.DataFrame, settings: dict[str, Any]) -> str:
-    counts = sorted(set(frame["n"]))
+    counts = sorted(set(frame["n"]) - {0})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     attack = settings["attacks"][-1]
     doubt = sorted({gate for names in frame["failed"] for gate in names.split(", ") if gate})
@@ -90,4 +100,9 @@ def _caption(frame: pd.DataFrame, settings: dict[str, Any]) -> str:
         f"gaps, Time and Memory are relative to exact retraining; mean over {seeds} seed(s)"
         + (", ± half the confidence interval." if counts[0] > 1 else ".")
         + (f" {DOUBT} failed a gate: {', '.join(doubt)}." if doubt else "")
+        + (
+            f" {LOSS} without the seeds that failed, {HOLE} all failed: see the verdicts."
+            if frame["lost"].any()
+            else ""
+        )
     )

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from unlearn import failures
+
 META = b"unlearn"
 COMPRESSION = "zstd"
 
@@ -176,6 +178,7 @@ TABLES: dict[str, Table] = {
         [*RUN_KEY, "gate", "attack", "against"],
         ["against", "value", "passed", "n"],  # null where the study has nothing to hold the attack against
     ),
+    "failures": _table([*RUN, ("reason", pa.string())], RUN_KEY, empty=True),
     "activations": _table(
         [
             *RUN,
@@ -402,13 +405,15 @@ def matrix(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def read(name: str, path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table and check that the file is one. Raises TableError naming the file."""
+    """Read a table and check that the file is one. Raises TableError naming the file, and RunFailed for
+    the table of a run that failed."""
     try:
         file = pq.ParquetFile(path)
     except FileNotFoundError:
         raise TableError(f"{path}: no such file") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise TableError(f"{path}: not a readable Parquet file ({error})") from None
+    failures.check(json.loads((file.schema_arrow.metadata or {}).get(META, b"{}")))
     if not file.schema_arrow.equals(TABLES[name].schema, check_metadata=False):
         raise TableError(f"{path}: columns are not those of table '{name}'")
     try:

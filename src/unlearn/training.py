@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unlearn import scopes
+from unlearn.failures import RunFailed
 from unlearn.hyper import Training
 from unlearn.job import Batch, Job
 from unlearn.models import Classifier
@@ -31,7 +32,7 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
-class Diverged(RuntimeError):
+class Diverged(RunFailed):
     """Training produced a loss that is not finite."""
 
 

@@ -7,13 +7,16 @@ import pandas as pd
 from unlearn.tables import CELL_KEY
 
 
-def page(conjectures: pd.DataFrame, gates: pd.DataFrame, settings: dict[str, Any]) -> str:
-    """Markdown: a row per conjecture with its evidence, and a row per gate that failed or could not run."""
+def page(conjectures: pd.DataFrame, gates: pd.DataFrame, failures: pd.DataFrame, settings: dict[str, Any]) -> str:
+    """Markdown: a row per conjecture with its evidence, per gate that failed or could not run, and per run
+    that failed."""
     return (
         "## Conjectures\n\n"
         + _table(pd.DataFrame([_verdict(row, settings) for _, row in conjectures.iterrows()]))
         + "\nThe rule of each verdict is stated in docs/architecture.md, Statistics.\n\n## Gates\n\n"
         + _gates(gates, settings)
+        + "\n## Failed runs\n\n"
+        + (_table(failures.assign(arch=failures["arch"].map(settings["labels"]))) if len(failures) else "None.\n")
     )
 
 

@@ -208,7 +208,7 @@ def references(wildcards):
 
 def collected(wildcards):
     """The runs' tables that make up a table of the whole study."""
-    if wildcards.table == "metrics":
+    if wildcards.table in ("metrics", "failures"):
         return [of_run(run, "metrics.parquet") for run in STUDY.runs]
     if wildcards.table == "trajectory":
         return collect(

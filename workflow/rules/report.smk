@@ -6,7 +6,7 @@ rule collect:
     log:
         "<logs>/collect-{table}.log",
     wildcard_constraints:
-        table="metrics|trajectory|tuning|ulira",
+        table="metrics|failures|trajectory|tuning|ulira",
     conda:
         "../../environment.yml"
     params:
@@ -91,6 +91,7 @@ rule table:
         comparisons="<results>/comparisons.parquet",
         conjectures="<results>/conjectures.parquet",
         gates="<results>/gates.parquet",
+        failures="<results>/failures.parquet",
         grid="<results>/grid.parquet",
     output:
         csv=report(

@@ -30,6 +30,7 @@ def table(
     comparisons: str,
     conjectures: str,
     gates: str,
+    failures: str,
     grid: str,
     csv: str,
     markdown: str,
@@ -38,13 +39,13 @@ def table(
     settings: dict[str, Any],
 ) -> None:
     """The main table: full precision as CSV, rounded with intervals as Markdown and LaTeX; and the page
-    of verdicts on the conjectures and of failed gates."""
+    of verdicts on the conjectures, of failed gates and of failed runs."""
+    paths = {"conjectures": conjectures, "gates": gates, "failures": failures, "comparisons": comparisons}
+    found = _read(paths, tuple(paths))
     with open(verdicts, "w") as file:
-        file.write(
-            page(*(tables.read(*one).to_pandas() for one in (("conjectures", conjectures), ("gates", gates))), settings)
-        )
+        file.write(page(found["conjectures"], found["gates"], found["failures"], settings))
     settings = {**settings, "headline_eps": headlines(grid, settings["norms"])}
-    frame = main_table(tables.read("comparisons", comparisons).to_pandas(), settings)
+    frame = main_table(found["comparisons"], found["failures"], settings)
     frame.to_csv(csv, index=False)
     with open(markdown, "w") as file:
         file.write(to_markdown(frame, settings))

@@ -1,17 +1,34 @@
 """ulira: how well the U-LiRA attack tells what a method forgot from what its models never saw."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from unlearn import tables
+from unlearn import failures, tables
 from unlearn.analysis.ulira import attack
+from unlearn.failures import RunFailed
 from unlearn.provenance import record
+
+log = logging.getLogger("unlearn")
 
 
 def ulira(shadows: Sequence[str], out: str, settings: dict[str, Any]) -> None:
-    """``shadows``: the shadow tables of one method and scope; ``settings``: those of the analysis."""
-    frame = pd.concat([tables.read("shadow", path).to_pandas() for path in shadows], ignore_index=True)
-    found = attack(frame, settings["confidence"])
-    tables.write("ulira", out, found, record(settings, shadows=len(shadows)))
+    """``shadows``: the shadow tables of one method and scope; ``settings``: those of the analysis.
+
+    Shadows that failed are left out; if all did, so is the result.
+    """
+    frames, reasons = [], []
+    for path in shadows:
+        try:
+            frames.append(tables.read("shadow", path).to_pandas())
+        except RunFailed as error:
+            reasons.append(str(error))
+    if reasons:
+        log.warning("%s: %d of %d shadows failed: %s", out, len(reasons), len(shadows), reasons[0])
+    if not frames:
+        failures.mark(out, {}, reasons[0])
+        return
+    found = attack(pd.concat(frames, ignore_index=True), settings["confidence"])
+    tables.write("ulira", out, found, record(settings, shadows=len(frames)))

@@ -1,0 +1,167 @@
+"""A run that diverges is left out with its reason; everything else is as it was."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT
+
+from unlearn import checkpoint, failures, tables
+from unlearn.failures import RunFailed
+from unlearn.main_table import main_table, to_latex, to_markdown
+from unlearn.stages import collect, split
+from unlearn.verdicts import page
+
+RUN = {"arch": "net", "forget": "some", "method": "ga", "scope": "all", "seed": 0}
+MODEL = {"model": "resnet18", "args": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, "stem": "cifar"}
+
+
+def test_a_marked_table_or_weights_file_says_why(tmp_path):
+    for name in ("t.parquet", "w.safetensors"):
+        failures.mark(tmp_path / name, RUN, "the loss is nan\nin epoch 1")
+    for read in (
+        lambda: tables.read("metrics", tmp_path / "t.parquet"),
+        lambda: checkpoint.load(tmp_path / "w.safetensors"),
+        lambda: checkpoint.metadata(tmp_path / "w.safetensors"),
+    ):
+        with pytest.raises(RunFailed, match=r"^the loss is nan in epoch 1$"):
+            read()
+    assert sorted(os.listdir(tmp_path)) == ["t.parquet", "w.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "can"),
+    [
+        ({"run": RUN}, True),
+        ({"run": {**RUN, "method": "retrain"}}, False),
+        ({"run": {**RUN, "method": "original"}}, False),
+        ({"arch": "net"}, False),
+    ],
+)
+def test_a_study_can_do_without_methods_but_not_without_controls(arguments, can):
+    assert failures.tolerable(arguments) is can
+
+
+def test_weights_that_are_no_numbers_are_a_failed_run(net, tmp_path):
+    with torch.no_grad():
+        next(net.parameters()).fill_(torch.nan)
+    with pytest.raises(RunFailed, match="not finite"):
+        checkpoint.save(net, tmp_path / "model.safetensors", {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def serve(tmp_path, dataset):
+    """``serve(target, outputs, **arguments)``: a job in a process of its own; returns the process."""
+
+    def run(target, outputs, method="ga", **arguments):
+        request = {
+            "target": target,
+            "arguments": {"run": {**RUN, "method": method}, "device": "cpu", **arguments},
+            "files": outputs,
+            "inputs": [],
+            "outputs": list(outputs.values()),
+            "log": str(tmp_path / "job.log"),
+            "code": "",
+            "threads": 1,
+            "checkpoint_seconds": 60,
+        }
+        code = (
+            f"import json, sys; from unlearn.launch import serve; sys.exit(serve(json.loads({json.dumps(request)!r})))"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.mark.parametrize("method", ["ga", "retrain"])
+def test_training_that_diverges_leaves_a_result_that_says_so(serve, tmp_path, dataset, method):
+    """Of a method; exact retraining that diverges stops the study."""
+    from unlearn.models import Spec, create
+
+    original, roles = str(tmp_path / "original.safetensors"), str(tmp_path / "s.parquet")
+    checkpoint.save(create(Spec(**MODEL, classes=4, shape=(1, 8, 8)), 0), original, {})
+    split.split(dataset, roles, "some", {"kind": "random", "fraction": 0.2, "seed": 0})
+    settings = {
+        "model": {**MODEL, "normalize": {"mean": [0.5], "std": [0.5]}},
+        "method": {"epochs": 2, "batch_size": 4, "lr": 1e30},
+        "augment": {"crop": 0, "flip": False},
+        "precision": "float32",
+        "stored_prefix": 0.0,
+    }
+    outputs = {k: str(tmp_path / "run" / f"{k}.parquet") for k in ("history", "cost")}
+    outputs["model"] = str(tmp_path / "run" / "model.safetensors")
+    given = {"dataset": dataset, "split": roles, "original": original, "tuning": None, "settings": settings}
+    done = serve("unlearn.stages.train:unlearn", outputs, method, **given)
+    assert "Traceback" not in done.stderr
+    if method == "retrain":
+        assert done.returncode == 1
+        assert "the loss is nan in epoch" in done.stderr
+        assert not os.path.exists(outputs["model"])
+        return
+    assert done.returncode == 0, done.stderr
+    assert "this run is left out: the loss is nan in epoch" in done.stderr
+    predicted = {"out": str(tmp_path / "run" / "predictions.parquet")}
+    given = {"model": outputs["model"], "dataset": dataset, "split": roles}
+    done = serve("unlearn.stages.predict:predict", predicted, **given)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(RunFailed, match="the loss is nan in epoch"):
+        tables.read("predictions", predicted["out"])
+
+
+def test_collected_without_the_runs_that_failed(tmp_path):
+    whole = {**{key: [None] for key in tables.DETAIL_KEY}, "metric": ["ua"], "value": [0.5], "n": [3]}
+    for seed in (0, 1):
+        path = tmp_path / f"{seed}.parquet"
+        if seed:
+            tables.write("metrics", path, whole, {}, tables.Run(**{**RUN, "seed": seed}))
+        else:
+            failures.mark(path, RUN, "the loss is nan")
+    parts = [str(tmp_path / f"{seed}.parquet") for seed in (0, 1)]
+    collect.collect("metrics", parts, str(tmp_path / "metrics.parquet"))
+    collect.collect("failures", parts, str(tmp_path / "failures.parquet"))
+    assert tables.read("metrics", tmp_path / "metrics.parquet")["seed"].to_pylist() == [1]
+    assert tables.read("failures", tmp_path / "failures.parquet").to_pylist() == [{**RUN, "reason": "the loss is nan"}]
+
+
+def test_tables_show_the_hole():
+    settings = {
+        "archs": ["net"],
+        "forgets": ["some"],
+        "methods": ["original", "cf", "ga"],
+        "scopes": ["last", "all"],
+        "attacks": ["pgd"],
+        "headline_eps": {"pgd": 0.1},
+        "labels": {"net": "Net"},
+    }
+    rows = [("cf", "all", 3), ("ga", "last", 2)]
+    compared = pd.DataFrame(
+        [
+            {"arch": "net", "forget": "some", "method": m, "scope": s, "metric": metric, "n": n, "failed": ""}
+            | {"mean": 0.5, "low": 0.4, "high": 0.6, "role": None, "attack": None, "eps": np.nan}
+            for m, s, n in rows
+            for metric in ("ua", "ra")
+        ]
+    )
+    lost = pd.DataFrame(
+        [{**RUN, "scope": "last", "reason": "nan"}] + [{**RUN, "seed": seed, "reason": "nan"} for seed in range(3)]
+    )
+    frame = main_table(compared, lost, settings)
+    text = to_markdown(frame, settings)
+    assert "| Net | CF | all | 50.00 ± 10.00 | 50.00 ± 10.00 |" in text
+    assert "| Net | GA | last | 50.00 ± 10.00‡ | 50.00 ± 10.00‡ |" in text
+    assert "| Net | GA | all | — | — |" in text
+    assert "mean over 2 to 3 seed(s)" in text
+    assert "‡ without the seeds that failed" in text
+    assert r"$^\ddagger$" in to_latex(frame, settings)
+    assert "| Net | some | ga | all | 2 | nan |" in page(pd.DataFrame(), empty_gates(), lost, settings)
+
+
+def empty_gates():
+    return tables.TABLES["gates"].schema.empty_table().to_pandas()
