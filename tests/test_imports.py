@@ -21,7 +21,8 @@ ALLOWED = {
     "warm": {"launch"},
     "launch": {"provenance", "warm"},
     "registry": {"hyper"},
-    "study": {"hyper", "provenance", "registry", "tables"},
+    "configfile": {"hyper"},
+    "study": {"configfile", "hyper", "provenance", "registry", "tables"},
     "cost": set(),
     "models": {"smallvit"},
     "smallvit": set(),
@@ -36,7 +37,8 @@ ALLOWED = {
     "radii": {"tables"},
     "data": PLUGIN,
     "robustness": {"images"},
-    "activations": {"images"},
+    "norms": set(),
+    "activations": {"images", "norms"},
     "metrics": set(),
     "analysis": {"tables"},
     "figures": set(),
@@ -44,7 +46,8 @@ ALLOWED = {
     "verdicts": {"tables"},
     "stages": {
         *("tables", "provenance", "registry", "images", "models", "checkpoint", "job", "cost", "training", "hyper"),
-        *("radii", "robustness", "activations", "data", "metrics", "analysis", "figures", "main_table", "verdicts"),
+        *("radii", "robustness", "activations", "norms", "scopes", "data", "metrics", "analysis", "figures"),
+        *("main_table", "verdicts"),
     },
 }
 

@@ -47,9 +47,19 @@ def serve(request: dict[str, Any]) -> int:
         getattr(importlib.import_module(module), function)(**arguments)
     except Exception as error:
         log.debug("%s", traceback.format_exc())
-        log.error("%s: %s (%s)", type(error).__name__, error, request["log"])
+        log.error("%s (%s)", explained(error), request["log"])
         return 1
     return 0
+
+
+def explained(error: Exception) -> str:
+    """An error in one line; one that is not of this project's own kinds with the line of its sources."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    root = Path(__file__).parent
+    frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if Path(f.filename).is_relative_to(root)]
+    if type(error).__module__.split(".")[0] == "unlearn" or not frames:
+        return text
+    return f"{text}, at {Path(frames[-1].filename).relative_to(root)}, line {frames[-1].lineno}"
 
 
 def _terminate(number: int, _: object) -> None:

@@ -20,6 +20,10 @@ Build = Callable[["Target", float], Mapping[str, Attack]]
 NORMS = ("linf", "l2")
 
 
+class AttackError(RuntimeError):
+    """An attack that breaks the rules of attacks."""
+
+
 class Outcome(NamedTuple):
     """Per image: ``eps`` float64 [N], the smallest radius of the grid at which the attack succeeded, 0
     where nothing had to be done, NaN where it never did; ``predicted`` int64 [N], the class then
@@ -120,7 +124,7 @@ def search(
     those before it and all smaller radii, so robust accuracy cannot rise with the radius. ``aim``:
     "fool", any class but the label from images classified correctly, or "recover", the label from
     images that are not. A perturbation that is no number, leaves [0, 1] or is larger than the radius
-    never succeeds and shows in the checks.
+    never succeeds and shows in the checks. Raises AttackError for what is no attack.
     """
     with _as_target(model) as target:
         clean = to_float(images.pixels).clone(memory_format=torch.contiguous_format)  # attacks call view
@@ -135,6 +139,8 @@ def search(
         eps[done] = distance[done] = 0.0
         for radius in grid:
             attacks = build(target, radius)
+            if not isinstance(attacks, Mapping) or not attacks or not all(map(callable, attacks.values())):
+                raise AttackError("build must give members by name, functions (x, y) -> x")
             members = tuple(attacks)
             for name, attack in attacks.items():
                 for index in eps.isnan().nonzero().flatten().split(batch_size):
@@ -142,7 +148,10 @@ def search(
                     if not len(index):
                         continue
                     with _own_noise(seed, clean):
-                        moved = attack(x, y).detach()
+                        moved = attack(x, y)
+                    if not isinstance(moved, Tensor) or moved.shape != x.shape:
+                        raise AttackError(f"member {name!r} must give images of shape {tuple(x.shape)}")
+                    moved = moved.detach()
                     sound, size, found = _check(x, moved, radius, norm)
                     checks = checks.merge(found)
                     after = _predict(target, moved, batch_size)
