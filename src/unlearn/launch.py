@@ -34,7 +34,8 @@ def launch(target: str, *, logfile: str, code: str, threads: int = 1, kind: str 
 
 
 def serve(request: dict[str, Any]) -> int:
-    """Run a request in this process. Returns the exit status; a failure's reason is in its log."""
+    """Run a request in this process. Returns the exit status. A failure is one line on the terminal and in
+    the log; where it is not this project's own, the log has its traceback too."""
     signal.signal(signal.SIGTERM, _terminate)
     _start_logging(request["log"])
     arguments = request["arguments"]
@@ -46,7 +47,8 @@ def serve(request: dict[str, Any]) -> int:
         module, function = request["target"].split(":")
         getattr(importlib.import_module(module), function)(**arguments)
     except Exception as error:
-        log.debug("%s", traceback.format_exc())
+        if not _ours(error) or error.__cause__:
+            log.debug("%s", traceback.format_exc())
         log.error("%s (%s)", explained(error), request["log"])
         return 1
     return 0
@@ -57,9 +59,14 @@ def explained(error: Exception) -> str:
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     root = Path(__file__).parent
     frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if Path(f.filename).is_relative_to(root)]
-    if type(error).__module__.split(".")[0] == "unlearn" or not frames:
+    if _ours(error) or not frames:
         return text
     return f"{text}, at {Path(frames[-1].filename).relative_to(root)}, line {frames[-1].lineno}"
+
+
+def _ours(error: Exception) -> bool:
+    """Whether this project raised it, and its message says what the user can mend."""
+    return type(error).__module__.split(".")[0] == "unlearn"
 
 
 def _terminate(number: int, _: object) -> None:

@@ -183,7 +183,7 @@ def _check_constants(constants: dict[str, Any], contract: Contract, file: str) -
 
 
 def _execute(node: ast.ClassDef, file: str) -> type:
-    scope = {**vars(hyper), "__name__": file.removesuffix(".py").replace("/", ".")}
+    scope = dict(vars(hyper))  # its __name__ too: dataclasses look up annotations that are texts there
     try:
         exec(compile(ast.Module([node], []), file, "exec", dont_inherit=True), scope)
         found = scope["Settings"]
