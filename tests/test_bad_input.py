@@ -6,7 +6,9 @@ key of the default config.
 
 import copy
 import importlib
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -564,6 +566,26 @@ def test_stops_in_one_line(box, case):
         assert word in line
     assert Path(box.old).read_bytes() == OLD
     assert not list(box.root.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("grid", "key"),
+    [
+        ({"sgd": {"lrr": (0.1,)}, "adaptive": {"lr": (0.1,)}}, "GRID.lrr: unknown setting"),
+        ({"sgd": {"lr": (-0.1,)}, "adaptive": {"lr": (0.1,)}}, "GRID.lr: -0.1 must be"),
+        ({"sgd": {"lr": 0.1}, "adaptive": {"lr": (0.1,)}}, "GRID, lr: 0.1 is not a list"),
+        ({"sgd": [0.1], "adaptive": {"lr": (0.1,)}}, "GRID: [0.1] is not a mapping"),
+        ({}, "declares no GRID"),
+    ],
+)
+def test_a_grid_that_its_method_cannot_run(monkeypatch, grid, key):
+    """Tuning comes after pretraining and retraining."""
+    known = registry.declaration
+    declared = replace(known("methods", "cf"), constants={"SEES": ("retain",), "GRID": grid})
+    monkeypatch.setattr(registry, "declaration", lambda kind, name: declared if name == "cf" else known(kind, name))
+    with pytest.raises(registry.ConfigError, match=re.escape(key)) as caught:
+        Study({**CONFIGURED, "methods": ["cf"], "tune": True}, SCHEMA)
+    assert "methods/cf.py" in str(caught.value)
 
 
 # --- generated: every key of the default config, spoilt --------------------------------------------

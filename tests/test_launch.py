@@ -22,6 +22,11 @@ def greet(name, device=None):
 def fail(message):
     raise ValueError(message)
 
+def refuse(key):
+    from unlearn.hyper import ConfigError
+
+    raise ConfigError(f"{key}: is\\nnot to be")
+
 def chatter():
     for step in range(1000):
         log.info("step %d", step)
@@ -76,6 +81,15 @@ def test_a_failure_is_one_line_and_the_log_has_the_rest(launch):
     assert line.strip().endswith("logs/job.log)")
     assert "Traceback" in done.log
     assert "raise ValueError(message)" in done.log
+
+
+def test_an_error_that_says_what_to_mend_is_one_line_in_the_log_too(launch):
+    done = launch("refuse", key="settings.probe")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.strip().startswith("job: ConfigError: settings.probe: is not to be (")
+    (logged,) = done.log.splitlines()
+    assert "ConfigError: settings.probe: is not to be" in logged
 
 
 def test_progress_does_not_flood_the_terminal(launch):

@@ -19,6 +19,10 @@ TERMINAL_INTERVAL = 10.0  # seconds between progress lines of one job on the ter
 log = logging.getLogger("unlearn")
 
 
+class DeviceError(RuntimeError):
+    """A device that this machine does not have."""
+
+
 def launch(target: str, *, logfile: str, code: str, threads: int = 1, kind: str = "torch", **arguments: Any) -> None:
     """Call ``target`` ("unlearn.stages.attack:attack") with ``arguments`` and exit on failure.
 
@@ -86,7 +90,7 @@ def _device(wanted: str, threads: int) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("device: cuda, but this machine has no CUDA device")
+        raise DeviceError("device: cuda, but this machine has no CUDA device")
     return wanted
 
 
