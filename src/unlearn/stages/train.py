@@ -120,7 +120,8 @@ def _start(job: Job, original: str | None, arch: str) -> Classifier:
     """The ``original`` weights, or the initialisation of pretraining. Raises ModelError or ProbeError naming
     the architecture if it does not suit the images, or has nothing to measure a fairness-gap on.
 
-    Every model is tried on two images before its time is taken: the first forward pass of a process is slow.
+    Every model is tried on two images before its time is taken, the loaded ones too: the first forward pass of a
+    process costs 10 ms more than others (ResNet-10, CPU), which would favour those that had one.
     """
     try:
         net = checkpoint.load(original, str(job.device)) if original else job.fresh_model("init")
