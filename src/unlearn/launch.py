@@ -61,11 +61,13 @@ def serve(request: dict[str, Any]) -> int:
 def explained(error: Exception) -> str:
     """An error in one line; one that is not of this project's own kinds with the line of its sources."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    root = Path(__file__).parent
-    frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if Path(f.filename).is_relative_to(root)]
-    if _ours(error) or not frames:
+    here = Path(__file__)
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    places = [(path, line) for path, line in frames if path.is_relative_to(here.parent) and path != here]
+    if _ours(error) or not places:
         return text
-    return f"{text}, at {Path(frames[-1].filename).relative_to(root)}, line {frames[-1].lineno}"
+    path, line = places[-1]
+    return f"{text}, at {path.relative_to(here.parent)}, line {line}"
 
 
 def _ours(error: Exception) -> bool:

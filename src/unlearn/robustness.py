@@ -148,10 +148,7 @@ def search(
                     if not len(index):
                         continue
                     with _own_noise(seed, clean):
-                        moved = attack(x, y)
-                    if not isinstance(moved, Tensor) or moved.shape != x.shape:
-                        raise AttackError(f"member {name!r} must give images of shape {tuple(x.shape)}")
-                    moved = moved.detach()
+                        moved = _moved(name, attack, x, y)
                     sound, size, found = _check(x, moved, radius, norm)
                     checks = checks.merge(found)
                     after = _predict(target, moved, batch_size)
@@ -162,6 +159,13 @@ def search(
                     for i in index[hit].tolist():
                         by[i] = name
         return Outcome(eps, predicted, distance, by, checks, members)
+
+
+def _moved(name: str, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
+    moved = attack(x, y)
+    if not isinstance(moved, Tensor) or moved.shape != x.shape:
+        raise AttackError(f"member {name!r} must give images of shape {tuple(x.shape)}")
+    return moved.detach()
 
 
 @contextmanager
