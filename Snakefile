@@ -8,9 +8,6 @@ resource_scopes:
     gpu="local",
 
 
-configfile: "config.yaml"
-
-
 include: "workflow/rules/common.smk"
 
 

@@ -29,7 +29,8 @@ ALLOWED = {
     "failures": set(),
     "launch": {"failures", "ledger", "progress", "provenance", "warm"},
     "registry": {"hyper"},
-    "study": {"hyper", "provenance", "registry", "tables"},
+    "configfile": {"hyper"},
+    "study": {"configfile", "hyper", "provenance", "registry", "tables"},
     "cost": set(),
     "models": {"smallvit"},
     "smallvit": set(),
@@ -44,7 +45,8 @@ ALLOWED = {
     "radii": {"tables"},
     "data": PLUGIN,
     "robustness": {"images", "progress"},
-    "activations": {"images"},
+    "norms": set(),
+    "activations": {"images", "norms"},
     "metrics": set(),
     "analysis": {"tables"},
     "figures": set(),
@@ -53,7 +55,8 @@ ALLOWED = {
     "stages": {
         *("tables", "provenance", "registry", "images", "models", "checkpoint", "job", "cost", "training", "hyper"),
         *("failures", "progress"),
-        *("radii", "robustness", "activations", "data", "metrics", "analysis", "figures", "main_table", "verdicts"),
+        *("radii", "robustness", "activations", "norms", "scopes", "data", "metrics", "analysis", "figures"),
+        *("main_table", "verdicts"),
     },
 }
 

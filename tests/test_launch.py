@@ -27,6 +27,11 @@ def greet(name, out, device=None):
 def fail(message, out):
     raise ValueError(message)
 
+def refuse(key, out):
+    from unlearn.hyper import ConfigError
+
+    raise ConfigError(f"{key}: is\\nnot to be")
+
 def chatter(out):
     write(out)
     for step in range(1000):
@@ -99,6 +104,15 @@ def test_a_failure_is_one_line_and_the_log_has_the_rest(launch):
     assert line.strip().endswith("logs/job.log)")
     assert "Traceback" in done.log
     assert "raise ValueError(message)" in done.log
+
+
+def test_an_error_that_says_what_to_mend_is_one_line_in_the_log_too(launch):
+    done = launch("refuse", key="settings.probe")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.strip().startswith("job: ConfigError: settings.probe: is not to be (")
+    (logged,) = done.log.splitlines()
+    assert "ConfigError: settings.probe: is not to be" in logged
 
 
 def test_progress_does_not_flood_the_terminal(launch):

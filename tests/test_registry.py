@@ -125,6 +125,7 @@ def test_declaration_runs_only_the_settings(plugin):
     found = plugin(
         '"""Mine."""\nraise SystemExit\nSEES = ("forget",)\n'
         "@dataclass(frozen=True)\nclass Settings(Training):\n    depth: Natural = 3\n"
+        "def unlearn(model, job, settings): pass\n"
     )
     assert found.doc == "Mine."
     assert found.constants == {"SEES": ("forget",)}

@@ -13,23 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from unlearn.images import ImageSet, to_float
+from unlearn.norms import ProbeError, norm_layers
 
-NORMS = (
-    nn.modules.batchnorm._BatchNorm,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    layers.RmsNorm,
-    layers.RmsNorm2d,
-    layers.SimpleNorm,
-    layers.SimpleNorm2d,
-    layers.FrozenBatchNormAct2d,
-)
 LAST = (nn.LayerNorm, nn.RMSNorm, layers.RmsNorm, layers.SimpleNorm)
-
-
-class ProbeError(RuntimeError):
-    """A model whose activations cannot be measured."""
 
 
 class Spread(NamedTuple):
@@ -42,14 +28,6 @@ class Spread(NamedTuple):
     mean: float
     sigma: float
     channel: int | None = None
-
-
-def norm_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Normalization layers by name, in order of registration. Raises ProbeError if there are none."""
-    found = {name: module for name, module in model.named_modules() if isinstance(module, NORMS)}
-    if not found:
-        raise ProbeError("the model has no normalization layers, so it has no fairness-gap")
-    return found
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unlearn import failures
-from unlearn.models import Classifier, Spec, create
+from unlearn.models import Classifier, ModelError, Spec, create
 
 FORMAT = "unlearn-1"
 SNAPSHOTS = "unlearn-snapshots-1"
@@ -65,23 +65,31 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
     weights that do not fit their spec.
     """
     header = metadata(path)
-    spec = Spec.from_json(header["spec"])
-    empty = replace(spec, args={**spec.args, "pretrained": False})  # else timm would download what is replaced here
-    model = create(empty if "pretrained" in spec.args else spec, seed=0)
-    model.spec = spec
-    with safe_open(path, "pt") as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+        spec = Spec.from_json(header["spec"])
+        empty = replace(spec, args={**spec.args, "pretrained": False})  # else timm would download what is replaced
+        model = create(empty if "pretrained" in spec.args else spec, seed=0)
+        model.spec = spec
+        model.load_state_dict(state(path), strict=True)
+    except (ModelError, RuntimeError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: {error}") from None
     return model.to(device).eval()
+
+
+def state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a weights file by name. Raises CheckpointError for a missing or foreign file."""
+    _header(path, FORMAT)
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
 
 
 def metadata(path: str | Path) -> dict[str, Any]:
     """``spec`` and what ``save`` was given. Raises CheckpointError for a missing or foreign file."""
     header = _header(path, FORMAT)
-    return {"spec": json.loads(header["spec"]), **json.loads(header["unlearn"])}
+    try:
+        return {"spec": json.loads(header["spec"]), **json.loads(header["unlearn"])}
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: its header cannot be read ({error})") from None
 
 
 def _header(path: str | Path, wanted: str) -> dict[str, str]:

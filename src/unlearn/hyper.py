@@ -21,6 +21,7 @@ __all__ = [
     "Natural",
     "NonNegative",
     "Positive",
+    "Seed",
     "Share",
     "Training",
     "dataclass",
@@ -50,6 +51,7 @@ Fraction = Annotated[float, Check("strictly between 0 and 1", lambda v: 0 < v < 
 Share = Annotated[float, Check("between 0 and 1", lambda v: 0 <= v <= 1)]
 Natural = Annotated[int, Check("1 or greater", lambda v: v >= 1)]
 Count = Annotated[int, Check("0 or greater", lambda v: v >= 0)]
+Seed = Annotated[int, Check("0 to 4294967295", lambda v: 0 <= v < 2**32)]
 Budget = Annotated[int | None, Check("1 or greater, or null for all", lambda v: v is None or v >= 1)]
 
 
@@ -72,7 +74,8 @@ class Training:
 def build(cls: type, given: Mapping[str, Any], where: str) -> Any:
     """An instance of the dataclass ``cls`` from a config mapping, checked against its annotations.
 
-    ``where`` is the config key of the mapping. Raises ConfigError naming the full key.
+    ``where`` is the config key of the mapping. Raises ConfigError naming the full key, also for what the
+    dataclass itself refuses.
     """
     hints = get_type_hints(cls, globalns=globals(), include_extras=True)
     known = {field.name: field for field in fields(cls)}
@@ -87,7 +90,7 @@ def build(cls: type, given: Mapping[str, Any], where: str) -> Any:
             raise ConfigError(f"{where}.{name}: missing")
     try:
         return cls(**values)
-    except ConfigError as error:
+    except Exception as error:
         raise ConfigError(f"{where}: {error}") from None
 
 
@@ -121,16 +124,18 @@ def convert(value: Any, annotation: Any, where: str) -> Any:
 def _scalar(value: Any, kind: type, where: str) -> Any:
     if kind is Any:
         return value
+    if kind not in _NAMES:
+        raise ConfigError(f"{where}: a setting cannot be of type {getattr(kind, '__name__', kind)}")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise ConfigError(f"{where}: {value!r} is not {_NAMES.get(kind, kind.__name__)}{_yaml_hint(value, kind)}")
+        raise ConfigError(f"{where}: {value!r} is not {_NAMES[kind]}{_yaml_hint(value, kind)}")
     if kind is float and not math.isfinite(value):
         raise ConfigError(f"{where}: {value!r} is not a finite number")
     return value
 
 
-_NAMES = {float: "a number", int: "an integer", str: "a text", bool: "true or false"}
+_NAMES = {float: "a number", int: "an integer", str: "a text", bool: "true or false", dict: "a mapping"}
 
 
 def _yaml_hint(value: Any, kind: type) -> str:

@@ -35,8 +35,10 @@ class ImageSet:
 
 
 def describe(dataset: str) -> tuple[list[str], tuple[int, int, int]]:
-    """Class names and image shape (C, H, W) of a dataset table."""
+    """Class names and image shape (C, H, W) of a dataset table. Raises TableError for another table."""
     found = tables.metadata(dataset)
+    if not found.keys() >= {"classes", "shape"}:
+        raise tables.TableError(f"{dataset}: is not a dataset, but table {found.get('table')!r}")
     return found["classes"], tuple(found["shape"])
 
 
@@ -53,13 +55,16 @@ def test_set(dataset: str) -> ImageSet:
 
 
 def by_role(dataset: str, split: str, roles: tuple[str, ...]) -> dict[str, ImageSet]:
-    """The images of each role. Raises TableError unless the split covers exactly the dataset."""
+    """The images of each role. Raises TableError unless the split covers exactly the dataset, and for a role
+    without images."""
     ids, _, labels, pixels = _read(dataset)
     assigned = tables.read("split", split)
     order = np.argsort(assigned["id"].to_numpy())
     if not np.array_equal(assigned["id"].to_numpy()[order], ids):
         raise tables.TableError(f"{split}: its ids are not those of {dataset}")
     role = assigned["role"].to_numpy(zero_copy_only=False)[order]
+    if missing := [name for name in roles if not (role == name).any()]:
+        raise tables.TableError(f"{split}: has no images of role {missing[0]!r}")
     return {name: _subset(ids, labels, pixels, role == name) for name in roles}
 
 

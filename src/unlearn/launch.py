@@ -21,6 +21,10 @@ TERMINAL_INTERVAL = 10.0  # seconds between progress lines of one job on the ter
 log = logging.getLogger("unlearn")
 
 
+class DeviceError(RuntimeError):
+    """A device that this machine does not have."""
+
+
 def launch(target: str, snakemake: Any, *, kind: str = "torch", **arguments: Any) -> None:
     """Call ``target`` ("unlearn.stages.attack:attack") for a script's ``snakemake`` and exit on failure.
 
@@ -47,7 +51,8 @@ def launch(target: str, snakemake: Any, *, kind: str = "torch", **arguments: Any
 
 
 def serve(request: dict[str, Any]) -> int:
-    """Run a request in this process. Returns the exit status; a failure's reason is in its log."""
+    """Run a request in this process. Returns the exit status. A failure is one line on the terminal and in
+    the log; where it is not this project's own, the log has its traceback too."""
     signal.signal(signal.SIGTERM, _terminate)
     _start_logging(request["log"])
     arguments = request["arguments"]
@@ -65,8 +70,9 @@ def serve(request: dict[str, Any]) -> int:
                 for path in request["outputs"]:
                     failures.mark(path, request["arguments"]["run"], str(error))
     except Exception as error:
-        log.debug("%s", traceback.format_exc())
-        log.error("%s: %s (%s)", type(error).__name__, error, request["log"])
+        if not _ours(error) or error.__cause__:
+            log.debug("%s", traceback.format_exc())
+        log.error("%s (%s)", explained(error), request["log"])
         return 1
     return 0
 
@@ -87,6 +93,23 @@ def _call(request: dict[str, Any], inputs: dict[str, str]) -> None:
     progress.clear()
 
 
+def explained(error: Exception) -> str:
+    """An error in one line; one that is not of this project's own kinds with the line of its sources."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    here = Path(__file__)
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    places = [(path, line) for path, line in frames if path.is_relative_to(here.parent) and path != here]
+    if _ours(error) or not places:
+        return text
+    path, line = places[-1]
+    return f"{text}, at {path.relative_to(here.parent)}, line {line}"
+
+
+def _ours(error: Exception) -> bool:
+    """Whether this project raised it, and its message says what the user can mend."""
+    return type(error).__module__.split(".")[0] == "unlearn"
+
+
 def _terminate(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
@@ -98,7 +121,7 @@ def _check_sources(code: str) -> None:
 
 
 def prepare(wanted: str, threads: int) -> str:
-    """The device for ``wanted`` (auto, cuda or cpu), with torch set up for it. Raises RuntimeError without one."""
+    """The device for ``wanted`` (auto, cuda or cpu), with torch set up for it. Raises DeviceError without one."""
     import torch
 
     torch.set_num_threads(threads)
@@ -107,7 +130,7 @@ def prepare(wanted: str, threads: int) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("device: cuda, but this machine has no CUDA device")
+        raise DeviceError("device: cuda, but this machine has no CUDA device")
     return wanted
 
 

@@ -64,11 +64,30 @@ def create(spec: Spec, seed: int) -> Classifier:
         torch.manual_seed(seed)
         try:
             net = timm.create_model(spec.model, num_classes=spec.classes, in_chans=spec.shape[0], **spec.args)
-        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        except Exception as error:  # timm passes on whatever its models and downloads raise
             raise ModelError(f"model {spec.model!r} with args {spec.args}: {error}") from error
         if spec.stem == "cifar":
             _cifar_stem(net, spec)
     return Classifier(net, spec)
+
+
+def check(model: Classifier) -> None:
+    """Raise ModelError unless the model turns images of its shape into one logit a class."""
+    training = model.training
+    images = torch.zeros(2, *model.spec.shape, device=next(model.parameters()).device)
+    try:
+        with torch.no_grad():
+            logits = model.eval()(images)
+    except Exception as error:
+        raise ModelError(
+            f"model {model.spec.model!r} does not take images of shape {model.spec.shape}: {error}"
+        ) from error
+    finally:
+        model.train(training)
+    wanted = (2, model.spec.classes)
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(f"model {model.spec.model!r} gives {found} for two images, must give {wanted}")
 
 
 def _cifar_stem(net: nn.Module, spec: Spec) -> None:

@@ -21,6 +21,10 @@ Build = Callable[["Target", float], Mapping[str, Attack]]
 NORMS = ("linf", "l2")
 
 
+class AttackError(RuntimeError):
+    """An attack that breaks the rules of attacks."""
+
+
 class Outcome(NamedTuple):
     """Per image: ``eps`` float64 [N], the smallest radius of the grid at which the attack succeeded, 0
     where nothing had to be done, NaN where it never did; ``predicted`` int64 [N], the class then
@@ -122,7 +126,8 @@ def search(
     those before it and all smaller radii, so robust accuracy cannot rise with the radius. ``aim``:
     "fool", any class but the label from images classified correctly, or "recover", the label from
     images that are not. A perturbation that is no number, leaves [0, 1] or is larger than the radius
-    never succeeds and shows in the checks. ``progress`` keeps what was found, batch by batch.
+    never succeeds and shows in the checks. ``progress`` keeps what was found, batch by batch. Raises
+    AttackError for what is no attack.
     """
     with _as_target(model) as target:
         clean = to_float(images.pixels).clone(memory_format=torch.contiguous_format)  # attacks call view
@@ -147,6 +152,8 @@ def search(
 
         for radius in grid:
             attacks = build(target, radius)
+            if not isinstance(attacks, Mapping) or not attacks or not all(map(callable, attacks.values())):
+                raise AttackError("build must give members by name, functions (x, y) -> x")
             members = tuple(attacks)
             for name, attack in attacks.items():
                 turn += 1
@@ -156,7 +163,7 @@ def search(
                         continue
                     try:
                         with _own_noise(seed, clean):
-                            moved = attack(x, y).detach()
+                            moved = _moved(name, attack, x, y)
                     except SystemExit:  # told to stop: an attack can take minutes on a batch
                         keep()
                         raise
@@ -174,6 +181,13 @@ def search(
                         if progress.due:
                             keep()
         return Outcome(eps, predicted, distance, by, checks, members)
+
+
+def _moved(name: str, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
+    moved = attack(x, y)
+    if not isinstance(moved, Tensor) or moved.shape != x.shape:
+        raise AttackError(f"member {name!r} must give images of shape {tuple(x.shape)}")
+    return moved.detach()
 
 
 @contextmanager

@@ -4,17 +4,13 @@ Everything that can fail fails here, while the Snakefile is parsed: an exception
 Snakemake's input functions is swallowed when the file already exists.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import yaml
-
-from unlearn import hyper, registry
+from unlearn import configfile, hyper, registry
 from unlearn.hyper import ConfigError
 from unlearn.provenance import canonical
 from unlearn.tables import Run
@@ -30,13 +26,14 @@ class Study:
     """
 
     def __init__(self, config: Mapping[str, Any], schema: Mapping[str, Any], files: Sequence[str | Path] = ()):
-        self.config, self.files = config, [Path(f) for f in files]
+        self.config = config
+        trees = {Path(file): configfile.read(file) for file in files}
         try:
-            self._check_schema(schema)
+            configfile.check(config, schema)
             self._check_names()
             self._check_settings()
         except ConfigError as error:
-            raise ConfigError(self._with_file(error)) from None
+            raise configfile.in_file(error, trees) from None
 
     # --- the runs ---------------------------------------------------------------------------------
 
@@ -123,7 +120,13 @@ class Study:
         if not grid:
             raise ConfigError(f"tune: methods/{method}.py declares no GRID")
         family = "sgd" if settings["method"].get("optimizer") == "sgd" else "adaptive"
-        return canonical({**settings, "grid": grid.get(family, grid)})
+        tried, where = grid.get(family, grid), f"methods/{method}.py, GRID"
+        for parameter, values in hyper.convert(tried, dict, where).items():
+            for value in hyper.convert(values, tuple[Any, ...], f"{where}, {parameter}"):
+                _filled(
+                    registry.declaration("methods", method).settings, settings["method"] | {parameter: value}, where
+                )
+        return canonical({**settings, "grid": tried})
 
     def attack_settings(self, attack: str) -> dict[str, Any]:
         values = _filled(
@@ -192,13 +195,6 @@ class Study:
 
     # --- checks -----------------------------------------------------------------------------------
 
-    def _check_schema(self, schema: Mapping[str, Any]) -> None:
-        errors = sorted(Validator(schema).iter_errors(self.config), key=lambda e: (len(e.absolute_path), e.message))
-        if errors:
-            error = _cause(errors[-1] if errors[0].absolute_path else errors[0])
-            key = ".".join(map(str, error.absolute_path))
-            raise ConfigError(f"{key or 'config'}: {_explain(error)}", _blamed(error))
-
     def _check_names(self) -> None:
         c, known = self.config, self.config["settings"]
         for key, singular in (("archs", "arch"), ("forgets", "forget set")):
@@ -254,6 +250,10 @@ class Study:
             raise ConfigError(f"attacks: none of {', '.join(c['attacks'])} aims to fool the model")
         for forget in c["forgets"]:
             self._check_forget(forget)
+        for i, scope in enumerate(c["scopes"]):
+            first, _, last = scope.removeprefix("stages: ").partition("-")
+            if last and int(first) > int(last):
+                raise ConfigError(f"scopes.{i}: {scope!r} must name the lower stage first")
         for metric in c["metrics"]:
             constants = registry.declaration("metrics", metric).constants
             for key, constant in (("metrics", "REQUIRES"), ("attacks", "ATTACKS")):
@@ -280,6 +280,8 @@ class Study:
             kinds = registry.declaration("methods", method).constants.get("FORGET_KINDS")
             if kinds and spec["kind"] not in kinds:
                 raise ConfigError(f"{where}: method {method!r} is not defined for kind {spec['kind']!r}")
+        if spec["kind"] == "ids" and not Path(spec["file"]).is_file():
+            raise ConfigError(f"{where}.file: {spec['file']}: no such file")
         if "forget" in self.config["settings"]["probe"]["roles"] and len(spec.get("classes", ("", ""))) == 1:
             raise ConfigError(f"settings.probe.roles: {forget} is one class, and a fairness-gap needs two")
 
@@ -301,77 +303,9 @@ class Study:
         if c["tune"] and [self.split_settings(forget)["kind"] == "class" for forget in c["forgets"]] != [False]:
             raise ConfigError("ulira: with tune, forgets must hold one forget set, not of classes, to tune shadows on")
 
-    def _with_file(self, error: ConfigError) -> str:
-        """Name the last file that holds the longest known part of the key in question."""
-        message = str(error)
-        key = error.key or message.split(":")[0]
-        best, where = 0, None
-        for path in self.files:
-            depth = _depth(yaml.safe_load(path.read_text()) or {}, key.split("."))
-            if depth and depth >= best:
-                best, where = depth, path
-        return f"{where}: {message}" if where else message
-
 
 def _filled(cls: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     return asdict(hyper.build(cls, given, where))
-
-
-def _depth(tree: Any, keys: Sequence[str]) -> int:
-    for depth, key in enumerate(keys):
-        if not isinstance(tree, Mapping) or key not in tree:
-            return depth
-        tree = tree[key]
-    return len(keys)
-
-
-def _finite(_: Any, value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole(_: Any, value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-# JSON Schema takes 1.0 for an integer, and Python's NaN for a number.
-Validator = jsonschema.validators.extend(
-    jsonschema.Draft202012Validator,
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _whole, "number": _finite}),
-)
-
-
-def _cause(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
-    """Of alternatives none of which fits, what is wrong in the one that is meant."""
-    if error.validator != "oneOf":
-        return error
-    branches: dict[int, list[jsonschema.ValidationError]] = {}
-    for part in error.context:
-        branches.setdefault(part.schema_path[0], []).append(part)
-    meant = [parts for parts in branches.values() if not any(part.validator == "const" for part in parts)]
-    return _cause(meant[0][0]) if meant else error
-
-
-def _blamed(error: jsonschema.ValidationError) -> str:
-    """The key whose file is to be named: an unknown key itself, not what it stands in."""
-    keys = list(map(str, error.absolute_path))
-    if error.validator == "additionalProperties":
-        keys += [key for key in error.instance if key not in error.schema.get("properties", {})][:1]
-    return ".".join(keys)
-
-
-def _explain(error: jsonschema.ValidationError) -> str:
-    match error.validator:
-        case "additionalProperties":
-            known = ", ".join(error.schema.get("properties", {}))
-            return f"{error.message.replace('Additional properties are not allowed', 'unknown key')}; known are {known}"
-        case "type" if isinstance(error.instance, str) and "number" in str(error.validator_value):
-            return error.message + hyper._yaml_hint(error.instance, float)
-        case "oneOf":
-            kinds = ", ".join(branch["properties"]["kind"]["const"] for branch in error.validator_value)
-            given = error.instance.get("kind") if isinstance(error.instance, dict) else error.instance
-            return f"kind {given!r} is not one of {kinds}"
-        case _:
-            return error.message
 
 
 def groups(runs: Sequence[Run]) -> Iterator[tuple[str, str, int]]:

@@ -424,7 +424,12 @@ def read(name: str, path: str | Path, columns: Sequence[str] | None = None) -> p
 
 def metadata(path: str | Path) -> dict[str, Any]:
     """What the writer recorded about the file: settings, provenance, and what the stage added."""
-    raw = (pq.read_schema(path).metadata or {}).get(META)
+    try:
+        raw = (pq.read_schema(path).metadata or {}).get(META)
+    except FileNotFoundError:
+        raise TableError(f"{path}: no such file") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TableError(f"{path}: not a readable Parquet file ({error})") from None
     if raw is None:
         raise TableError(f"{path}: carries no metadata of this project")
     return json.loads(raw)

@@ -1,4 +1,4 @@
-"""The checked study, code fingerprints, and what rules need to look up in them."""
+"""The config, the checked study, code fingerprints, and what rules need to look up in them."""
 
 import os
 import re
@@ -13,13 +13,23 @@ sys.path.insert(0, str(ROOT / "src"))
 os.environ.update(PYTHONPATH=f"{ROOT}/src")
 
 from unlearn import warm
+from unlearn.configfile import read
 from unlearn.hyper import ConfigError
 from unlearn.provenance import Sources
 from unlearn.study import Study
 from unlearn.tables import Run
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())["study"]
+
+# Before Snakemake reads it, whose message names neither the file nor the line.
+try:
+    DEFAULT = read(ROOT / "config.yaml").get("study")
+except ConfigError as error:
+    raise WorkflowError(str(error))
+
+
+configfile: "config.yaml"
+
 
 # Those of the command line come first there, but win over the Snakefile's.
 OVERLAYS = list(workflow.overwrite_configfiles)

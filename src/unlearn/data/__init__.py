@@ -29,7 +29,8 @@ def decode(data: object, mode: str, size: int | None, where: str) -> np.ndarray:
     """An encoded image (bytes or a path) as uint8 [C, H, W].
 
     ``mode`` is Pillow's ("RGB", "L"); ``size`` resizes the shorter side and crops the centre to a
-    square. Raises DataError naming ``where``.
+    square. Raises DataError naming ``where``, also for more than eight bits a channel: Pillow clips
+    them, so that a 16-bit image comes out white.
     """
     import io
 
@@ -37,6 +38,8 @@ def decode(data: object, mode: str, size: int | None, where: str) -> np.ndarray:
 
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+            if image.mode[0] in "IF":
+                raise ValueError(f"mode {image.mode} has more than 8 bits a channel")
             image = image.convert(mode)
             if size:
                 image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)

@@ -42,13 +42,19 @@ def _test_files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     if not annotations.is_file():
         return _by_folder(folder, classes)
     index = {name: i for i, name in enumerate(classes)}
-    found = []
-    for number, line in enumerate(annotations.read_text().splitlines(), 1):
+    found: dict[str, int] = {}
+    try:
+        lines = annotations.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{annotations}: is not a text file") from None
+    for number, line in enumerate(lines, 1):
         name, label = (*line.split("\t"), "")[:2]
         if label not in index:
             raise DataError(f"{annotations}, line {number}: class {label!r} is not in the training folder")
-        found.append((folder / "images" / name, index[label]))
-    return found
+        if name in found:
+            raise DataError(f"{annotations}, line {number}: {name} stands twice")
+        found[name] = index[label]
+    return [(folder / "images" / name, label) for name, label in found.items()]
 
 
 def _by_folder(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:

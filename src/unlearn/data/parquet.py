@@ -6,7 +6,7 @@ Class names come from the file's schema metadata (key ``huggingface``, a ClassLa
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from unlearn.data import DataError, Images, Source, decode, stack
 from unlearn.hyper import Budget, Natural, dataclass
@@ -56,24 +56,23 @@ def _classes(path: Path, settings: Settings) -> list[str]:
     for column in (settings.image, settings.label):
         if column not in schema.names:
             raise DataError(f"{path}: no column {column!r}; there are {', '.join(schema.names)}")
-    if not pa.types.is_struct(schema.field(settings.image).type) or not pa.types.is_integer(
-        schema.field(settings.label).type
-    ):
+    image = schema.field(settings.image).type
+    holds_bytes = pa.types.is_struct(image) and image.get_field_index("bytes") >= 0
+    if not holds_bytes or not pa.types.is_integer(schema.field(settings.label).type):
         raise DataError(f"{path}: {settings.image!r} must be a struct (bytes, path) and {settings.label!r} an integer")
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-        names = features[settings.label]["names"]
+        names = [str(name) for name in features[settings.label]["names"]]
     except (KeyError, TypeError, ValueError):
         raise DataError(f"{path}: the schema's metadata names no classes for column {settings.label!r}") from None
-    return [str(name) for name in names]
+    return names
 
 
 def _chunks(split: str, path: Path, limit: int | None, classes: int, settings: Settings) -> Iterator[Images]:
     import numpy as np
-    import pyarrow.parquet as pq
 
     row = 0
-    for batch in pq.ParquetFile(path).iter_batches(CHUNK, columns=[settings.image, settings.label]):
+    for batch in _batches(path, [settings.image, settings.label]):
         batch = batch.slice(0, limit - row) if limit is not None else batch
         if not len(batch):
             break
@@ -87,3 +86,13 @@ def _chunks(split: str, path: Path, limit: int | None, classes: int, settings: S
         ]
         yield Images(split, stack(arrays, str(path)), labels.astype(np.int64))
         row += len(batch)
+
+
+def _batches(path: Path, columns: list[str]) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        yield from pq.ParquetFile(path).iter_batches(CHUNK, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: damaged ({error})") from None

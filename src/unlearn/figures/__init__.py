@@ -13,6 +13,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+
+class FigureError(ValueError):
+    """A figure that cannot be drawn; the message names it."""
+
+
 STYLE = {
     "figure.dpi": 100,
     "savefig.dpi": 200,

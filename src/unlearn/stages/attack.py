@@ -10,7 +10,7 @@ from unlearn import checkpoint, images, registry, tables
 from unlearn.progress import NOTHING, Progress
 from unlearn.provenance import record
 from unlearn.radii import radii
-from unlearn.robustness import search
+from unlearn.robustness import AttackError, search
 from unlearn.tables import Run
 
 log = logging.getLogger("unlearn")
@@ -43,7 +43,12 @@ def attack(
     sets = {role: images.stratified(found, settings["samples"][role], SEED) for role, found in sets.items()}
     chosen = sum(list(sets.values())[1:], next(iter(sets.values()))).to(device)
     role = np.repeat(list(sets), [len(found) for found in sets.values()])
-    found = search(net, chosen, eps, lambda m, e: plugin.build(m, e, own), SEED, plugin.NORM, aim, progress=progress)
+    try:
+        found = search(
+            net, chosen, eps, lambda m, e: plugin.build(m, e, own), SEED, plugin.NORM, aim, progress=progress
+        )
+    except AttackError as error:
+        raise AttackError(f"attacks/{attack}.py: {error}") from error
     columns = {
         "attack": np.repeat(attack, len(chosen)),
         "aim": np.repeat(aim, len(chosen)),

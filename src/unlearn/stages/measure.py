@@ -110,6 +110,8 @@ def _compute(name: str, function: Any, *arguments: Evidence | References) -> lis
         found = list(function(*arguments))
     except MetricError as error:
         raise MetricError(f"metric {name!r}: {error}") from None
+    if strange := [row for row in found if not isinstance(row, Row)]:
+        raise MetricError(f"metric {name!r} yields a {type(strange[0]).__name__}, must yield Rows")
     if undeclared := {row.metric for row in found} - declared.keys():
         raise MetricError(f"metric {name!r} yields {', '.join(sorted(undeclared))}, which its METRICS do not declare")
     return found

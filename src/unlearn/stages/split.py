@@ -19,7 +19,7 @@ class SplitError(ValueError):
 def split(dataset: str, out: str, forget: str, settings: dict[str, Any]) -> None:
     """``settings``: kind random (fraction, seed), class (classes) or ids (file).
 
-    Raises SplitError for a forget set that is empty, is everything, or names what is not there.
+    Raises SplitError for a forget set that is empty, is everything but one class, or names what is not there.
     """
     table = tables.read("dataset", dataset, ["id", "split", "label"])
     ids, labels = table["id"].to_numpy(), table["label"].to_numpy()
@@ -28,6 +28,8 @@ def split(dataset: str, out: str, forget: str, settings: dict[str, Any]) -> None
     chosen = _choose(ids[training], labels[training], tables.metadata(dataset)["classes"], settings, key)
     if not 0 < len(chosen) < training.sum():
         raise SplitError(f"{key}: forgets {len(chosen)} of {training.sum()} training images")
+    if len(np.unique(labels[training & ~np.isin(ids, chosen)])) < 2:
+        raise SplitError(f"{key}: what it retains is of one class, and a fairness-gap needs two")
     role = np.where(training, np.where(np.isin(ids, chosen), "forget", "retain"), "test")
     tables.write("split", out, {"id": ids, "role": role}, record(settings, forget=forget))
     log.info("%s: forget %d, retain %d, test %d", forget, *((role == r).sum() for r in ("forget", "retain", "test")))

@@ -7,17 +7,22 @@ from typing import Any
 
 import torch
 
-from unlearn import checkpoint, images, registry, tables
+from unlearn import checkpoint, images, models, registry, scopes, tables
 from unlearn.cost import Meter
 from unlearn.hyper import Training, build
-from unlearn.job import Job
-from unlearn.models import Classifier, Spec
+from unlearn.job import AccessError, Job
+from unlearn.models import Classifier, ModelError, Spec
+from unlearn.norms import ProbeError, norm_layers
 from unlearn.progress import NOTHING, Progress
 from unlearn.provenance import record
 from unlearn.tables import Run
 from unlearn.training import fit
 
 log = logging.getLogger("unlearn")
+
+
+class MethodError(RuntimeError):
+    """A method that breaks the rules of methods; the message names its file."""
 
 
 def pretrain(
@@ -34,7 +39,10 @@ def pretrain(
     progress: Progress = NOTHING,
 ) -> None:
     """Train the original model on the whole training split; write weights, history, cost, and the weights
-    after every ``follow`` epochs but the last (none if 0)."""
+    after every ``follow`` epochs but the last (none if 0).
+
+    Raises ModelError or ProbeError, before any training, for an architecture that cannot go through the study.
+    """
     recipe = build(Training, settings["method"], "train")
     job = Job(
         seed,
@@ -46,7 +54,7 @@ def pretrain(
         stored_prefix=settings["stored_prefix"],
         progress=progress,
     )
-    net, album = job.fresh_model("init"), Album(range(follow, recipe.epochs, follow) if follow else ())
+    net, album = _start(job, None, arch), Album(range(follow, recipe.epochs, follow) if follow else ())
     with Meter(net, job.device) as job.meter:
         batches = partial(job.batches, "retain", size=recipe.batch_size)
         fit(net, recipe, job, batches, after_epoch=album.take, beside=[album])
@@ -102,7 +110,10 @@ def unlearned(
     device: str,
     progress: Progress = NOTHING,
 ) -> tuple[Classifier, Job]:
-    """The unlearned model, and the job that holds its history and cost."""
+    """The unlearned model, and the job that holds its history and cost.
+
+    Raises MethodError for a method that gives another model than it was given, or moves weights outside the scope.
+    """
     method = registry.load("methods", run.method)
     spec = Spec.from_json(checkpoint.metadata(original)["spec"]) if original else model_spec(dataset, settings["model"])
     seen = images.by_role(dataset, split, method.SEES)
@@ -117,10 +128,43 @@ def unlearned(
         stored_prefix=settings["stored_prefix"],
         progress=progress,
     )
-    net = checkpoint.load(original, device) if original else job.fresh_model("init")
-    with Meter(net, job.device) as job.meter:
-        method.unlearn(net, job, registry.settings("methods", run.method, settings["method"]))
+    net = _start(job, original, run.arch)
+    own, file = registry.settings("methods", run.method, settings["method"]), f"methods/{run.method}.py"
+    try:
+        with Meter(net, job.device) as job.meter:
+            returned = method.unlearn(net, job, own)
+    except AccessError as error:
+        raise AccessError(f"{file}: {error}") from error
+    if returned is not None:
+        raise MethodError(f"{file}: unlearn must change the model it is given, and return nothing")
+    if original:
+        _check_scope(net, original, run.scope, file)
     return net, job
+
+
+def _start(job: Job, original: str | None, arch: str) -> Classifier:
+    """The ``original`` weights, or the initialisation of pretraining. Raises ModelError or ProbeError naming
+    the architecture if it does not suit the images, or has nothing to measure a fairness-gap on.
+
+    Every model is tried on two images before its time is taken, the loaded ones too: the first forward pass of a
+    process costs 10 ms more than others (ResNet-10, CPU), which would favour those that had one.
+    """
+    try:
+        net = checkpoint.load(original, str(job.device)) if original else job.fresh_model("init")
+        models.check(net)
+        norm_layers(net)
+    except (ModelError, ProbeError) as error:
+        raise type(error)(f"settings.archs.{arch}: {error}") from error
+    return net
+
+
+def _check_scope(net: Classifier, original: str, scope: str, file: str) -> None:
+    before, after, inside = checkpoint.state(original), net.state_dict(), scopes.members(net, scope)
+    if {name: t.shape for name, t in before.items()} != {name: t.shape for name, t in after.items()}:
+        raise MethodError(f"{file}: left a model of another structure")
+    outside = [name for name in before if name not in inside]
+    if moved := [name for name in outside if not torch.equal(before[name], after[name].cpu())]:
+        raise MethodError(f"{file}: moved {moved[0]}, which is outside scope {scope}")
 
 
 def chosen(tuning: str) -> dict[str, float]:

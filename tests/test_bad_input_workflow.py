@@ -1,0 +1,97 @@
+"""Bad input through Snakemake itself: exit code 1, one line that says why, no traceback, nothing touched."""
+
+import pytest
+import yaml
+from test_workflow import TINY, Copy
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bad input")]
+
+FINISHED = {
+    "results/tables/main.md": "| method |",
+    "results/figures/cost.pdf": "%PDF",
+    "results/dataset.parquet": "PAR1",
+}
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The project with results that look finished."""
+    found = Copy(tmp_path)
+    for path, text in FINISHED.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    return found
+
+
+def exchange(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+CASES = {
+    "broken YAML": (lambda root: exchange(root / "config.yaml", "seeds: [0]", "seeds: [0"), "config.yaml, line 26: "),
+    "a key twice": (
+        lambda root: (root / "tiny.yaml").write_text(TINY + "seeds: [1]\n"),
+        "tiny.yaml, line 20: key 'seeds' stands twice, first in line 2",
+    ),
+    "a misspelt key": (
+        lambda root: exchange(root / "tiny.yaml", "  follow: 0", "  folow: 0"),
+        "tiny.yaml: settings: unknown key ('folow' was unexpected); known are ",
+    ),
+    "an unknown method": (
+        lambda root: exchange(root / "tiny.yaml", "salun]", "salunn]"),
+        "tiny.yaml: methods: no method named 'salunn'; known are ",
+    ),
+    "a syntax error": (
+        lambda root: exchange(root / "src/unlearn/methods/salun.py", "def unlearn(", "def unlearn(("),
+        "methods/salun.py, line 41: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_stops_before_the_first_job(copy, case):
+    harm, line = case
+    harm(copy.root)
+    done = copy.snakemake("all")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (said,) = (text for text in done.stderr.splitlines() if line in text)
+    assert said.startswith(("methods/", str(copy.root)))
+    assert {path: (copy.root / path).read_text() for path in FINISHED} == FINISHED
+    assert not (copy.root / "logs").exists()
+
+
+def test_snakemake_itself_reads_what_the_command_line_names(copy):
+    """Its message names no file where an overlay is broken, and has a traceback where there is none."""
+    exchange(copy.root / "tiny.yaml", "seeds: [0]", "seeds: [0")
+    done = copy.snakemake("all")
+    assert done.returncode == 1
+    assert "Config file is not valid JSON or YAML" in done.stderr
+    assert "Traceback" not in done.stderr
+    (copy.root / "tiny.yaml").unlink()
+    done = copy.snakemake("all")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "FileNotFoundError: [Errno 2] No such file or directory: 'tiny.yaml'"
+    assert {path: (copy.root / path).read_text() for path in FINISHED} == FINISHED
+
+
+def test_an_undecodable_image_stops_its_job(copy):
+    for path in ("train/ant", "train/bee", "val/ant"):
+        (copy.root / "images" / path).mkdir(parents=True)
+        (copy.root / "images" / path / "0.png").write_bytes(b"no image")
+    study = yaml.safe_load(TINY)
+    study["settings"]["datasets"]["digits"]["source"] = {"name": "imagefolder", "root": "images"}
+    (copy.root / "tiny.yaml").write_text(yaml.safe_dump(study | {"study": "other"}))
+    exchange(copy.root / "config.yaml", "source: {name: digits, test_fraction: 0.25, seed: 0}", "source: {}")
+    done = copy.snakemake("results/other/dataset.parquet")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (said,) = (line for line in done.stderr.splitlines() if "DataError" in line)
+    assert "images/train/ant/0.png: not a readable image" in said
+    assert said.endswith("(logs/other/dataset.log)")
+    log = (copy.root / "logs/other/dataset.log").read_text()
+    assert len(log.splitlines()) == 1
+    assert not (copy.root / "results/other/dataset.parquet").exists()
+    assert {path: (copy.root / path).read_text() for path in FINISHED} == FINISHED
