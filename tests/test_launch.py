@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from unlearn.provenance import Sources
+from unlearn.sources import Sources
 
 JOBS = """
 import logging, os, sys, time, signal
@@ -91,7 +91,7 @@ def test_a_log_is_of_the_last_attempt(launch):
 
 def test_sources_must_be_those_of_the_plan(launch):
     sources = Sources(ROOT / "src", ROOT / "workflow/scripts")
-    digest = sources.digest("split.py", "unlearn.stages.split")
+    digest = sources.digest("split.py")
     assert launch("greet", digest, name="you").returncode == 0
     done = launch("greet", digest.replace(digest[:4], "0000", 1), name="you")
     assert done.returncode == 1
@@ -103,7 +103,7 @@ def test_the_fingerprint_reaches_the_record(launch, tmp_path):
     """Every artifact says which code made it."""
     with open(tmp_path / "jobs.py", "a") as file:
         file.write("\ndef code():\n    from unlearn import provenance\n    log.info(provenance.record()['code'])\n")
-    digest = Sources(ROOT / "src", ROOT / "workflow/scripts").digest("split.py", "unlearn.stages.split")
+    digest = Sources(ROOT / "src", ROOT / "workflow/scripts").digest("split.py")
     assert digest in launch("code", digest).log
 
 

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from unlearn import registry
+from unlearn.schema import Run
 from unlearn.study import ConfigError, Study
-from unlearn.tables import Run
 
 RESNET, DIGITS = "settings.archs.resnet", "settings.datasets.digits"
 ABSENT = object()

@@ -13,7 +13,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from unlearn import provenance, warm
+from unlearn import warm
+from unlearn.sources import Sources
 
 TERMINAL_INTERVAL = 10.0  # seconds between progress lines of one job on the terminal
 log = logging.getLogger("unlearn")
@@ -59,7 +60,7 @@ def _terminate(number: int, _: object) -> None:
 def _check_sources(code: str) -> None:
     root = Path(__file__).resolve().parents[2]
     if code:
-        provenance.Sources(root / "src", root / "workflow" / "scripts").verify(code)
+        Sources(root / "src", root / "workflow" / "scripts").verify(code)
 
 
 def _device(wanted: str, threads: int) -> str:

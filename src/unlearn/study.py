@@ -17,7 +17,7 @@ import yaml
 from unlearn import hyper, registry
 from unlearn.hyper import ConfigError
 from unlearn.provenance import canonical
-from unlearn.tables import Run
+from unlearn.schema import Run
 
 CONTROLS = ("original", "retrain")
 REFERENCE = ("retrain", "all")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import registry, tables
+from unlearn import registry, schema, tables
 from unlearn.data import DataError
 from unlearn.provenance import record
 
@@ -24,7 +24,7 @@ def dataset(out: str, settings: dict[str, Any]) -> None:
     shape = first.pixels.shape[1:]
     metadata = record(settings, classes=source.classes, shape=list(shape))
     count, splits = 0, []
-    with tables.Writer("dataset", out, metadata) as writer:
+    with tables.Writer(schema.DATASET, out, metadata) as writer:
         for chunk in chain([first], chunks):
             if chunk.pixels.dtype != np.uint8 or chunk.pixels.shape[1:] != shape:
                 raise DataError(f"{settings['name']}: images of shape {chunk.pixels.shape[1:]}, others have {shape}")

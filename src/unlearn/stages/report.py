@@ -4,11 +4,13 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn import registry, tables
+from unlearn import registry, schema, tables
 from unlearn.figures import STYLE, plt
 from unlearn.main_table import main_table, to_latex, to_markdown
 from unlearn.radii import headlines
 from unlearn.verdicts import page
+
+FIGURED = {table.name: table for table in (schema.METRICS, schema.COMPARISONS, schema.CORRELATIONS)}
 
 
 def figure(name: str, inputs: dict[str, str], pdf: str, png: str, csv: str, settings: dict[str, Any]) -> None:
@@ -41,10 +43,14 @@ def table(
     of verdicts on the conjectures and of failed gates."""
     with open(verdicts, "w") as file:
         file.write(
-            page(*(tables.read(*one).to_pandas() for one in (("conjectures", conjectures), ("gates", gates))), settings)
+            page(
+                tables.read(schema.CONJECTURES, conjectures).to_pandas(),
+                tables.read(schema.GATES, gates).to_pandas(),
+                settings,
+            )
         )
     settings = {**settings, "headline_eps": headlines(grid, settings["norms"])}
-    frame = main_table(tables.read("comparisons", comparisons).to_pandas(), settings)
+    frame = main_table(tables.read(schema.COMPARISONS, comparisons).to_pandas(), settings)
     frame.to_csv(csv, index=False)
     with open(markdown, "w") as file:
         file.write(to_markdown(frame, settings))
@@ -53,4 +59,4 @@ def table(
 
 
 def _read(inputs: dict[str, str], needs: tuple[str, ...]) -> dict[str, pd.DataFrame]:
-    return {need: tables.read(need, inputs[need]).to_pandas() for need in needs}
+    return {need: tables.read(FIGURED[need], inputs[need]).to_pandas() for need in needs}

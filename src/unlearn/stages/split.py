@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import tables
+from unlearn import schema, tables
 from unlearn.provenance import record
 
 log = logging.getLogger("unlearn")
@@ -21,7 +21,7 @@ def split(dataset: str, out: str, forget: str, settings: dict[str, Any]) -> None
 
     Raises SplitError for a forget set that is empty, is everything, or names what is not there.
     """
-    table = tables.read("dataset", dataset, ["id", "split", "label"])
+    table = tables.read(schema.DATASET, dataset, ["id", "split", "label"])
     ids, labels = table["id"].to_numpy(), table["label"].to_numpy()
     training = table["split"].to_numpy(zero_copy_only=False) == "train"
     key = f"settings.forgets.{forget}"
@@ -29,7 +29,7 @@ def split(dataset: str, out: str, forget: str, settings: dict[str, Any]) -> None
     if not 0 < len(chosen) < training.sum():
         raise SplitError(f"{key}: forgets {len(chosen)} of {training.sum()} training images")
     role = np.where(training, np.where(np.isin(ids, chosen), "forget", "retain"), "test")
-    tables.write("split", out, {"id": ids, "role": role}, record(settings, forget=forget))
+    tables.write(schema.SPLIT, out, {"id": ids, "role": role}, record(settings, forget=forget))
     log.info("%s: forget %d, retain %d, test %d", forget, *((role == r).sum() for r in ("forget", "retain", "test")))
 
 
