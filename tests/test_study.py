@@ -295,6 +295,20 @@ def test_stages_see_only_what_they_depend_on(config, schema):
     assert after.report_settings()["labels"]["resnet"] == "R"
 
 
+def test_an_attack_by_another_norm_leaves_the_radii_that_are_given(config, schema):
+    """Otherwise it would remake the grid, and with it every attack."""
+    before = Study(config, schema).grid_settings()
+    assert set(before) == {"linf", "l2"}
+    config["attacks"].append("pgd_l2")
+    assert Study(config, schema).grid_settings() == before
+    config["settings"]["datasets"]["digits"]["eps"]["l2"] = "calibrate"
+    assert Study(config, schema).grid_settings() == {**before, "l2": None}
+    config["attacks"].remove("pgd_l2")
+    study = Study(config, schema)
+    assert study.grid_settings() == {"linf": before["linf"]}
+    assert study.calibration == []
+
+
 def test_settings_do_not_depend_on_the_order_of_keys(config, schema):
     def reversed_keys(value):
         return {k: reversed_keys(value[k]) for k in reversed(value)} if isinstance(value, dict) else value

@@ -199,14 +199,12 @@ def _alias(unit: Unit) -> Unit:
 
 def _names_bound(body: Iterable[ast.AST]) -> list[str]:
     """The names that statements bind in their own scope, in order and with repeats."""
-    found, outer, queue = [], set(), list(body)
+    found, queue = [], list(body)
     while queue:
         node = queue.pop(0)
         match node:
             case ast.Name(ctx=ast.Store() | ast.Del(), id=name):
                 found.append(name)
-            case ast.Global(names=names):
-                outer.update(names)
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 found.append(name)
             case ast.Import() | ast.ImportFrom():
@@ -218,7 +216,7 @@ def _names_bound(body: Iterable[ast.AST]) -> list[str]:
                 pass
             case _:
                 queue = [*ast.iter_child_nodes(node), *queue]
-    return [name for name in found if name not in outer]
+    return found
 
 
 class _Uses(ast.NodeVisitor):
