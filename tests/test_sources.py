@@ -242,6 +242,7 @@ SEEN = {
     "a dunder name": {"m": "__all__ = ['f', $]\ndef f(): pass"},
     "an inner global statement": {"m": "A = $\ndef f():\n  A = 0\n  def g():\n    global A\n    return A\n  return g"},
     "what a target's module runs": {"job": "launch('unlearn.m:f')", "m": "print($)\ndef f(): pass"},
+    "the package around a target": {"job": "launch('unlearn.p.k:f')", "p/__init__": "print($)", "p/k": "def f(): pass"},
     "what a lazy import runs": {"m": "def f():\n  from unlearn.k import g", "k": "print($)\ndef g(): pass"},
     "a call at import": {"job": "import unlearn.m", "m": "print($)"},
     "what a call at import calls": {"job": "import unlearn.m", "m": "def g(): return $\ng()"},
@@ -276,9 +277,9 @@ SEEN = {
     "what sys.modules finds": {"job": "import sys\nimport unlearn.m\nsys.modules['unlearn.m'].f()", "m": "def f(): $"},
     "where a name comes from": {"m": "from unlearn.k import a$ as f", "k": "def a1(): pass\ndef a2(): pass"},
     "two names that swap": {
-        "job": "from unlearn.m import a$ as f\nfrom unlearn.k import both\nf()",
-        "m": "def a1(): pass\ndef a2(): pass",
-        "k": "from unlearn.m import a1, a2\ndef both(): a1(), a2()",
+        "job": "from unlearn.m import f, both\nf(), both()",
+        "m": "from unlearn.k import a$ as f\nfrom unlearn.k import both",
+        "k": "def a1(): pass\ndef a2(): pass\ndef both(): a1(), a2()",
     },
 }
 UNSEEN = {
