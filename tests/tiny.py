@@ -34,7 +34,7 @@ class Copy:
 
     def run(self, *arguments: str) -> None:
         done = self.snakemake(*arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
 
     def planned(self, *arguments: str) -> set[str]:
         """The messages of the jobs that a dry run would start; each names its wildcards."""
