@@ -14,7 +14,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from unlearn import checkpoint, images, provenance, registry, tables  # noqa: E402
+from unlearn import checkpoint, images, provenance, registry, schema, tables  # noqa: E402
 from unlearn.robustness import search  # noqa: E402
 
 ATTACKS = {
@@ -29,7 +29,7 @@ def main(results: str, count: int, device: str = "cpu") -> None:
     """Robust accuracy in percent and seconds by attack, and the images on which cascade and AutoAttack differ."""
     torch.set_num_threads(1)
     folder = Path(results)
-    radii = tables.read("grid", folder / "grid.parquet").to_pandas().query("norm == 'linf' and headline")
+    radii = tables.read(schema.GRID, folder / "grid.parquet").to_pandas().query("norm == 'linf' and headline")
     eps = float(radii["eps"].iloc[0])
     chosen = images.stratified(images.test_set(str(folder / "dataset.parquet")), count, 0)
     chosen = chosen.to(device)

@@ -14,7 +14,7 @@ import yaml
 from conftest import CLASSES, NETS, ROOT, SHAPE
 from PIL import Image
 
-from unlearn import launch, registry, tables
+from unlearn import launch, registry, schema, tables
 from unlearn.study import Study
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -145,7 +145,7 @@ class Box:
         head = f"from unlearn.hyper import dataclass\nNORM = 'linf'\nKIND = 'single'\n{settings}"
         self.plugin("attacks", f"{head}def build(model, eps, settings):\n    {body}\n")
         grid = str(self.root / "grid.parquet")
-        tables.write("grid", grid, {"norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
+        tables.write(schema.GRID, grid, {"norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
         settings = {"attack": {}, "samples": {"test": 4, "retain": 4, "forget": 4}}
         original = str(self.original())
         attack(RUN, "mine", original, self.dataset, self.split, grid, self.old, settings, "cpu")
@@ -158,7 +158,7 @@ class Box:
         functions = f"def data(tables, settings):\n    return {data}\ndef draw(frame, settings):\n    return {draw}\n"
         self.plugin("figures", head + functions)
         grid = str(self.root / "grid.parquet")
-        tables.write("grid", grid, {"norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
+        tables.write(schema.GRID, grid, {"norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
         figure("mine", self.old, self.old, self.old, {"norms": {}}, grid=grid)
 
     def metric(self, body):

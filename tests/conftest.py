@@ -73,7 +73,7 @@ def make_job(make_images):
 @pytest.fixture
 def dataset(tmp_path):
     """Path of a dataset table: 40 training and 16 test images, ids 0…55, four named classes."""
-    from unlearn import tables
+    from unlearn import schema, tables
 
     rng, count = np.random.default_rng(0), 56
     columns = {
@@ -83,18 +83,18 @@ def dataset(tmp_path):
         "image": [rng.integers(256, size=SHAPE, dtype=np.uint8).tobytes() for _ in range(count)],
     }
     path = tmp_path / "dataset.parquet"
-    tables.write("dataset", path, columns, {"classes": ["ant", "bee", "cat", "dog"], "shape": list(SHAPE)})
+    tables.write(schema.DATASET, path, columns, {"classes": ["ant", "bee", "cat", "dog"], "shape": list(SHAPE)})
     return str(path)
 
 
 @pytest.fixture
 def split(dataset, tmp_path):
     """Path of a split of ``dataset``: the first ten training images are forgotten."""
-    from unlearn import tables
+    from unlearn import schema, tables
 
     path = tmp_path / "split.parquet"
     role = ["forget"] * 10 + ["retain"] * 30 + ["test"] * 16
-    tables.write("split", path, {"id": np.arange(56), "role": role}, {})
+    tables.write(schema.SPLIT, path, {"id": np.arange(56), "role": role}, {})
     return str(path)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from unlearn import tables
+from unlearn import schema, tables
 from unlearn.analysis import comparisons, conjectures, correlations
 from unlearn.analysis.comparisons import (
     AnalysisError,
@@ -32,7 +32,7 @@ RESAMPLING = {"resamples": 200, "seed": 0}
 
 def row(method, seed, value, metric="ta", arch="net", scope="all", forget="ten", **keys):
     run = {"arch": arch, "forget": forget, "method": method, "scope": scope, "seed": seed}
-    return {**run, "metric": metric, **dict.fromkeys(tables.DETAIL_KEY), **keys, "value": value, "n": 10}
+    return {**run, "metric": metric, **dict.fromkeys(schema.DETAIL_KEY), **keys, "value": value, "n": 10}
 
 
 def metrics(rows):
@@ -313,9 +313,9 @@ def test_p_is_uniform_and_equivalence_rarely_denied_where_there_is_no_difference
 def test_columns_of_text_stay_texts_where_no_metric_has_such_a_key(tmp_path):
     """As in a study without attacks, or without metrics per layer."""
     path = str(tmp_path / "metrics.parquet")
-    tables.write("metrics", path, metrics(row(method, 0, 0.5) for method in ("cf", "retrain")), {})
-    found = compare(tables.read("metrics", path).to_pandas(), 0.95, **RESAMPLING)
-    tables.write("comparisons", path, found.assign(failed=""), {})
+    tables.write(schema.METRICS, path, metrics(row(method, 0, 0.5) for method in ("cf", "retrain")), {})
+    found = compare(tables.read(schema.METRICS, path).to_pandas(), 0.95, **RESAMPLING)
+    tables.write(schema.COMPARISONS, path, found.assign(failed=""), {})
 
 
 @pytest.mark.parametrize(
@@ -748,7 +748,7 @@ def test_what_was_not_measured_cannot_be_told(tmp_path):
         "no method ran on both scopes, intermediate+last and all",
         "pretraining was not followed",
     ]
-    tables.write("conjectures", tmp_path / "t", found.reset_index(), {})
+    tables.write(schema.CONJECTURES, tmp_path / "t", found.reset_index(), {})
 
 
 @pytest.mark.parametrize(
@@ -776,19 +776,19 @@ def test_no_approximate_method():
 
 def analysed(rows, tmp_path):
     path, names = str(tmp_path / "metrics.parquet"), ("comparisons", "correlations", "conjectures")
-    tables.write("metrics", path, metrics(rows), {})
+    tables.write(schema.METRICS, path, metrics(rows), {})
     inputs = {name: str(tmp_path / f"{name}.parquet") for name in ("gates", "grid", "trajectory")}
     attacks = list(SETTINGS.headlines)
     described = {key: {"norm": "linf", "kind": "iterative", "aim": "fool"} for key in attacks}
-    tables.write("gates", inputs["gates"], gates(metrics(rows), described), {})
+    tables.write(schema.GATES, inputs["gates"], gates(metrics(rows), described), {})
     headline = {"norm": ["linf"], "eps": [SETTINGS.headlines[SETTINGS.attack]], "headline": [True]}
-    tables.write("grid", inputs["grid"], headline, {})
+    tables.write(schema.GRID, inputs["grid"], headline, {})
     point = {"seed": [0, 0], "epoch": [1, 1], "accuracy": [0.5, 0.5], "layer": ["a", "a"], "depth": [0, 0]}
     point |= {"arch": ["net"] * 2, "class": [0, 1], "sigma": [1.0, 2.0]}
-    tables.write("trajectory", inputs["trajectory"], point, {})
+    tables.write(schema.TRAJECTORY, inputs["trajectory"], point, {})
     settings = {"norms": dict.fromkeys(attacks, "linf"), **SETTINGS._asdict()}
     analyse(path, **inputs, **{name: str(tmp_path / name) for name in names}, settings=settings)
-    return {name: tables.read(name, tmp_path / name).to_pandas() for name in names}
+    return {name: tables.read(schema.TABLES[name], tmp_path / name).to_pandas() for name in names}
 
 
 def test_a_study_need_not_measure_both_sides(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlearn import checkpoint, images, radii, tables
+from unlearn import checkpoint, images, radii, schema, tables
 from unlearn.activations import spreads
 from unlearn.images import ImageSet, to_float
 from unlearn.stages import attack, follow, grid, predict, train
@@ -38,7 +38,7 @@ def attacked(weights, dataset, split, given, tmp_path, name, **own):
     out = str(tmp_path / f"{name}.parquet")
     settings = {"attack": own, "samples": SAMPLES}
     attack.attack(RUN, name, weights, dataset, split, given, out, settings, "cpu")
-    return tables.read("adversarial", out).to_pandas(), tables.metadata(out)
+    return tables.read(schema.ADVERSARIAL, out).to_pandas(), tables.metadata(out)
 
 
 def test_every_role_is_attacked(weights, dataset, split, given, tmp_path):
@@ -48,7 +48,7 @@ def test_every_role_is_attacked(weights, dataset, split, given, tmp_path):
     assert described["checks"]["finite"] is True
     assert set(found["norm"]) == {"linf"}
     assert set(found["eps"].dropna()) <= {0.0, *EPS}
-    roles = tables.read("split", split).to_pandas().set_index("id")["role"]
+    roles = tables.read(schema.SPLIT, split).to_pandas().set_index("id")["role"]
     assert (found["role"] == found["id"].map(roles)).all()
 
 
@@ -56,7 +56,7 @@ def test_clean_mistakes_are_those_of_predict(weights, dataset, split, given, tmp
     found, _ = attacked(weights, dataset, split, given, tmp_path, "fgsm")
     out = str(tmp_path / "predictions.parquet")
     predict.predict(RUN, weights, dataset, split, out, "cpu")
-    table = tables.read("predictions", out)
+    table = tables.read(schema.PREDICTIONS, out)
     wrong = dict(zip(table["id"].to_pylist(), tables.matrix(table["logits"]).argmax(1) != table["label"], strict=True))
     assert [bool(wrong[i]) for i in found["id"]] == (found["eps"] == 0).tolist()
     assert 0 < sum(found["eps"] == 0) < len(found)
@@ -121,7 +121,7 @@ def test_calibrated_radii_are_where_robustness_falls(dataset, spec, tmp_path, mo
         checkpoint.save(net, paths[-1], {})
     out = str(tmp_path / "grid.parquet")
     grid.grid(out, {"linf": None}, paths, dataset, "cpu")
-    table = tables.read("grid", out).to_pandas()
+    table = tables.read(schema.GRID, out).to_pandas()
     assert table["headline"].sum() == 1
     eps = radii.radii(out, "linf")
     assert eps[-1] == pytest.approx(2 * eps[-2], rel=0.1)
@@ -206,7 +206,7 @@ def test_trajectory_holds_what_each_snapshot_shows(pretrained, dataset, tmp_path
     follow.follow(
         weights, snapshots, dataset, out, "net", 0, {"at": "output", "sigma": "channel", "roles": ["test"]}, "cpu"
     )
-    table = tables.read("trajectory", out).to_pandas()
+    table = tables.read(schema.TRAJECTORY, out).to_pandas()
     assert table["epoch"].drop_duplicates().tolist() == [2, 4, 6]
     test, net = images.test_set(dataset), checkpoint.load(weights)
     for epoch, state in [*checkpoint.snapshots(snapshots), (6, net.state_dict())]:

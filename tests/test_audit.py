@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from test_ledger import request
 
 from unlearn import __main__ as command
-from unlearn import audit, ledger, tables
+from unlearn import audit, ledger, schema, tables
 from unlearn.provenance import LIBRARIES, Sources
 from unlearn.stages.split import split
 from unlearn.verify import Finding, verify
@@ -53,8 +53,13 @@ def results(dataset, tmp_path, monkeypatch):
     job([MODEL, "results/runs/net/log.txt"], [data, cut], lambda: model(weights), target="unlearn.stages.train:unlearn")
     row = {"arch": "net", "forget": "listed", "method": "cf", "scope": "all", "seed": 0, "metric": "ua"}
     columns = {name: [value] for name, value in {**row, "value": 0.5, "n": 3}.items()}
-    columns |= {name: [None] for name in tables.DETAIL_KEY}
-    job([table], [MODEL], lambda: tables.write("metrics", table, columns, {}), target="unlearn.stages.collect:collect")
+    columns |= {name: [None] for name in schema.DETAIL_KEY}
+    job(
+        [table],
+        [MODEL],
+        lambda: tables.write(schema.METRICS, table, columns, {}),
+        target="unlearn.stages.collect:collect",
+    )
     job(FIGURE, [table], lambda: texts(FIGURE, table), target="unlearn.stages.report:figure")
     job(PAGES, [table], lambda: texts(PAGES, table), target="unlearn.stages.report:table")
     return tmp_path

@@ -18,7 +18,7 @@ import yaml
 from boxes import DEFAULT, OLD, SCHEMA, Box, cut, encoded, header, picture, put, respecified, rewrite
 from conftest import NETS, ROOT
 
-from unlearn import launch, registry, tables
+from unlearn import launch, registry, schema, tables
 from unlearn.study import Study
 
 # --- the cases: what is done to the box, and the words of the message ------------------------------
@@ -466,7 +466,7 @@ MODELS = {
     ),
     "pretrain without a dataset": (lambda b: b.pretrain_on(lambda p: p.write_bytes(b"PAR1")), "dataset.parquet"),
     "pretrain on another table": (
-        lambda b: b.pretrain_on(lambda p: tables.write("split", p, {"id": [0], "role": ["test"]}, {})),
+        lambda b: b.pretrain_on(lambda p: tables.write(schema.SPLIT, p, {"id": [0], "role": ["test"]}, {})),
         "dataset.parquet",
         "'split'",
     ),

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from unlearn import images, registry, tables
+from unlearn import images, registry, schema, tables
 from unlearn.data import DataError, decode
 from unlearn.stages.dataset import dataset as dataset_stage
 
@@ -284,7 +284,7 @@ def test_stage_writes_what_the_source_gives(tmp_path):
     found = images.training_set(out)
     np.testing.assert_array_equal(found.pixels.numpy(), PICTURES)
     np.testing.assert_array_equal(found.labels.numpy(), LABELS)
-    assert tables.read("dataset", out)["id"].to_pylist() == list(range(8))
+    assert tables.read(schema.DATASET, out)["id"].to_pylist() == list(range(8))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from unlearn import checkpoint, failures, tables
+from unlearn import checkpoint, failures, schema, tables
 from unlearn.failures import RunFailed
 from unlearn.main_table import main_table, to_latex, to_markdown
 from unlearn.stages import collect, split
@@ -25,7 +25,7 @@ def test_a_marked_table_or_weights_file_says_why(tmp_path):
     for name in ("t.parquet", "w.safetensors"):
         failures.mark(tmp_path / name, RUN, "the loss is nan\nin epoch 1")
     for read in (
-        lambda: tables.read("metrics", tmp_path / "t.parquet"),
+        lambda: tables.read(schema.METRICS, tmp_path / "t.parquet"),
         lambda: checkpoint.load(tmp_path / "w.safetensors"),
         lambda: checkpoint.metadata(tmp_path / "w.safetensors"),
     ):
@@ -112,22 +112,24 @@ def test_training_that_diverges_leaves_a_result_that_says_so(serve, tmp_path, da
     done = serve("unlearn.stages.predict:predict", predicted, **given)
     assert done.returncode == 0, done.stderr
     with pytest.raises(RunFailed, match="the loss is nan in epoch"):
-        tables.read("predictions", predicted["out"])
+        tables.read(schema.PREDICTIONS, predicted["out"])
 
 
 def test_collected_without_the_runs_that_failed(tmp_path):
-    whole = {**{key: [None] for key in tables.DETAIL_KEY}, "metric": ["ua"], "value": [0.5], "n": [3]}
+    whole = {**{key: [None] for key in schema.DETAIL_KEY}, "metric": ["ua"], "value": [0.5], "n": [3]}
     for seed in (0, 1):
         path = tmp_path / f"{seed}.parquet"
         if seed:
-            tables.write("metrics", path, whole, {}, tables.Run(**{**RUN, "seed": seed}))
+            tables.write(schema.METRICS, path, whole, {}, schema.Run(**{**RUN, "seed": seed}))
         else:
             failures.mark(path, RUN, "the loss is nan")
     parts = [str(tmp_path / f"{seed}.parquet") for seed in (0, 1)]
     collect.collect("metrics", parts, str(tmp_path / "metrics.parquet"))
     collect.collect("failures", parts, str(tmp_path / "failures.parquet"))
-    assert tables.read("metrics", tmp_path / "metrics.parquet")["seed"].to_pylist() == [1]
-    assert tables.read("failures", tmp_path / "failures.parquet").to_pylist() == [{**RUN, "reason": "the loss is nan"}]
+    assert tables.read(schema.METRICS, tmp_path / "metrics.parquet")["seed"].to_pylist() == [1]
+    assert tables.read(schema.FAILURES, tmp_path / "failures.parquet").to_pylist() == [
+        {**RUN, "reason": "the loss is nan"}
+    ]
 
 
 def test_tables_show_the_hole():
@@ -164,4 +166,4 @@ def test_tables_show_the_hole():
 
 
 def empty_gates():
-    return tables.TABLES["gates"].schema.empty_table().to_pandas()
+    return schema.TABLES["gates"].schema.empty_table().to_pandas()

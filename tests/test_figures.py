@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from unlearn import registry, tables
+from unlearn import registry, schema, tables
 from unlearn.analysis.comparisons import compare
 from unlearn.analysis.conjectures import Settings, conclude
 from unlearn.analysis.correlations import correlate
@@ -31,7 +31,7 @@ SETTINGS = {
     "norms": dict.fromkeys(ATTACKS, "linf"),
     "labels": {"resnet": "ResNet", "vit": "ViT"},
 }
-NONE = pd.DataFrame(columns=[*tables.RUN_KEY, "reason"])  # of runs that failed
+NONE = pd.DataFrame(columns=[*schema.RUN_KEY, "reason"])  # of runs that failed
 CELLS = [("original", "all"), ("retrain", "all"), *itertools.product(["cf", "salun"], ["last", "all"])]
 
 
@@ -54,7 +54,7 @@ def metrics(seeds, settings=SETTINGS):
     declared = [m for n in registry.names("metrics") for m in registry.load("metrics", n).METRICS]
     rows = [
         {"arch": a, "forget": f, "method": m, "scope": s, "seed": seed, "metric": metric}
-        | dict.fromkeys(tables.DETAIL_KEY)
+        | dict.fromkeys(schema.DETAIL_KEY)
         | key
         | {"value": rng.random(), "n": 10}
         for a, f, (m, s), seed in itertools.product(settings["archs"], settings["forgets"], CELLS, range(seeds))
@@ -83,13 +83,13 @@ def studies(tmp_path_factory):
         parts["conjectures"] = conclude(frame, parts["correlations"], None, judged)
         found[seeds] = {kind: str(folder / f"{kind}.parquet") for kind in parts}
         for kind, part in parts.items():
-            tables.write(kind, found[seeds][kind], part, {})
+            tables.write(schema.TABLES[kind], found[seeds][kind], part, {})
     return found
 
 
 @pytest.fixture(params=[1, 3], ids=["one seed", "three seeds"])
 def study(request, studies):
-    return {kind: tables.read(kind, path).to_pandas() for kind, path in studies[request.param].items()}
+    return {kind: tables.read(schema.TABLES[kind], path).to_pandas() for kind, path in studies[request.param].items()}
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +182,7 @@ def test_overview_writes_percentages(study):
 def test_gap_vs_robustness_plots_every_run(study):
     frame, found = drawn("gap_vs_robustness", study)
     points = np.concatenate([c.get_offsets() for axis in found.axes for c in axis.collections])
-    assert len(points) == len(frame) == study["metrics"].drop_duplicates(list(tables.RUN_KEY)).shape[0]
+    assert len(points) == len(frame) == study["metrics"].drop_duplicates(list(schema.RUN_KEY)).shape[0]
     assert sorted(points[:, 1]) == pytest.approx(sorted(100 * frame["robustness_drop"]))
     assert set(frame["attack"]) == {"pgd"}
     assert set(frame["eps"]) == {HEADLINE}
@@ -217,7 +217,7 @@ def test_the_stage_writes_the_plotted_numbers(figure, studies, tmp_path):
     assert pdf.read_bytes().startswith(b"%PDF-")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert not plt.get_fignums(), "closed again"
-    study = {kind: tables.read(kind, path).to_pandas() for kind, path in studies[1].items()}
+    study = {kind: tables.read(schema.TABLES[kind], path).to_pandas() for kind, path in studies[1].items()}
     frame = registry.load("figures", figure).data(study, SETTINGS)
     stored = pd.read_csv(csv)
     if "failed" in stored:
@@ -227,7 +227,7 @@ def test_the_stage_writes_the_plotted_numbers(figure, studies, tmp_path):
 
 def test_the_stage_says_when_there_is_nothing_to_plot(studies, tmp_path):
     elsewhere = tmp_path / "grid.parquet"
-    tables.write("grid", elsewhere, {"norm": ["linf"], "eps": [0.15], "headline": [True]}, {})
+    tables.write(schema.GRID, elsewhere, {"norm": ["linf"], "eps": [0.15], "headline": [True]}, {})
     inputs = {**studies[1], "grid": str(elsewhere)}
     with pytest.raises(ValueError, match=r"'gap_vs_robustness' has nothing to plot; are its metrics in the config\?"):
         report.figure("gap_vs_robustness", "", "", str(tmp_path / "csv"), SETTINGS, **inputs)
@@ -295,10 +295,10 @@ def test_table_stage_writes_three_forms_of_one_table(studies, tmp_path):
     csv, markdown, latex, verdicts = (tmp_path / name for name in ("main.csv", "main.md", "main.tex", "verdicts.md"))
     inputs = {kind: studies[3][kind] for kind in ("comparisons", "conjectures", "gates", "grid")}
     inputs["failures"] = tmp_path / "failures.parquet"
-    tables.write("failures", inputs["failures"], NONE, {})
+    tables.write(schema.FAILURES, inputs["failures"], NONE, {})
     settings = {key: value for key, value in SETTINGS.items() if key != "headline_eps"}
     report.table(**inputs, csv=csv, markdown=markdown, latex=latex, verdicts=verdicts, settings=settings)
-    frame = main_table(tables.read("comparisons", studies[3]["comparisons"]).to_pandas(), NONE, SETTINGS)
+    frame = main_table(tables.read(schema.COMPARISONS, studies[3]["comparisons"]).to_pandas(), NONE, SETTINGS)
     stored = pd.read_csv(csv)
     if "failed" in stored:
         stored["failed"] = stored["failed"].astype(object).fillna("")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unlearn import registry, tables
+from unlearn import registry, schema, tables
 from unlearn.analysis.gates import doubt, gates, mark
 from unlearn.metrics import Evidence
 from unlearn.metrics.attack_checks import CROSS_ENTROPY, normalized
@@ -35,7 +35,7 @@ def measured(curves=HONEST, checks=None, normalized=0.0, n=1000, role="test", **
             )
         for metric, value in {**CHECKS, **((checks or {}).get(attack, {}))}.items():
             rows.append({"metric": metric, "attack": attack, "value": value, "n": 1})
-    found = pd.DataFrame([{**RUN, **run, **dict.fromkeys(tables.DETAIL_KEY), **row} for row in rows])
+    found = pd.DataFrame([{**RUN, **run, **dict.fromkeys(schema.DETAIL_KEY), **row} for row in rows])
     return found.astype({"role": "string", "attack": "string", "layer": "string", "eps": "Float64", "class": "Int64"})
 
 
@@ -51,7 +51,7 @@ def test_an_honest_evaluation_passes_every_gate(tmp_path):
     assert set(table["gate"]) == {
         *("norm", "range", "finite", "logits", "monotone", "ends_at_zero", "iterative", "white_box", "losses")
     }
-    tables.write("gates", tmp_path / "gates.parquet", table, {})
+    tables.write(schema.GATES, tmp_path / "gates.parquet", table, {})
 
 
 CASES = {
@@ -119,7 +119,7 @@ def test_a_failed_gate_marks_the_cell_and_what_is_measured_against_it():
         for forget, found in of_forgets
         for method, change in found
     ]
-    keys = [*tables.CELL_KEY, "metric", *tables.DETAIL_KEY]
+    keys = [*schema.CELL_KEY, "metric", *schema.DETAIL_KEY]
     metrics = pd.concat(frames)
     marked = mark(metrics[keys].drop_duplicates().reset_index(drop=True), gates(metrics, ATTACKS))
     hit = set(marked.loc[marked["failed"] != "", ["forget", "method", "attack"]].itertuples(index=False, name=None))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from unlearn import checkpoint, images, registry, robustness, scopes, tables
+from unlearn import checkpoint, images, registry, robustness, schema, scopes, tables
 from unlearn.cost import Meter
 from unlearn.job import Job
 from unlearn.launch import prepare
@@ -123,7 +123,9 @@ def test_warm_process_forks_into_cuda(tmp_path, dataset, net):
     """The process that jobs are forked from must not have touched the GPU."""
     checkpoint.save(net, tmp_path / "model.safetensors", {})
     split = tmp_path / "split.parquet"
-    tables.write("split", split, {"id": np.arange(56), "role": ["forget"] * 10 + ["retain"] * 30 + ["test"] * 16}, {})
+    tables.write(
+        schema.SPLIT, split, {"id": np.arange(56), "role": ["forget"] * 10 + ["retain"] * 30 + ["test"] * 16}, {}
+    )
     run = {"arch": "net", "forget": "some", "method": "cf", "scope": "all", "seed": 0}
     request = {
         "target": "unlearn.stages.predict:predict",
@@ -142,5 +144,5 @@ def test_warm_process_forks_into_cuda(tmp_path, dataset, net):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "UNLEARN_WARM": str(os.getpid())}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr + (tmp_path / "job.log").read_text()
-    assert len(tables.read("predictions", tmp_path / "predictions.parquet")) == 56
+    assert len(tables.read(schema.PREDICTIONS, tmp_path / "predictions.parquet")) == 56
     assert images.describe(dataset)[0] == ["ant", "bee", "cat", "dog"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unlearn import checkpoint, images, tables
+from unlearn import checkpoint, images, schema, tables
 from unlearn.models import create
 from unlearn.stages import train
 from unlearn.study import Study
@@ -44,7 +44,7 @@ def test_time_is_the_methods_alone(spec, dataset, split, tmp_path, monkeypatch):
     out = [str(tmp_path / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
     given = {"method": {}, "augment": {"crop": 0, "flip": False}, "precision": "float32", "stored_prefix": 0.0}
     train.unlearn(run, dataset, split, str(original), None, *out, given, "cpu")
-    assert tables.read("cost", out[2])["seconds"].to_pylist()[0] < 0.3
+    assert tables.read(schema.COST, out[2])["seconds"].to_pylist()[0] < 0.3
 
 
 def named():

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from unlearn.provenance import Sources
+from unlearn.sources import Sources
 
 JOBS = """
 import logging, os, sys, time, signal
@@ -128,7 +128,7 @@ def test_a_log_is_of_the_last_attempt(launch):
 
 def test_sources_must_be_those_of_the_plan(launch):
     sources = Sources(ROOT / "src", ROOT / "workflow/scripts")
-    digest = sources.digest("split.py", "unlearn.stages.split")
+    digest = sources.digest("split.py")
     assert launch("greet", digest, name="you").returncode == 0
     done = launch("greet", digest.replace(digest[:4], "0000", 1), name="you")
     assert done.returncode == 1

@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from unlearn import checkpoint, registry, scopes, stages, tables
+from unlearn import checkpoint, registry, schema, scopes, stages, tables
 from unlearn.hyper import Training
 from unlearn.images import to_float
 from unlearn.job import AccessError
@@ -234,7 +234,7 @@ def test_scrub_without_its_teacher_is_cf(spec, make_job):
 def test_retraining_without_anything_to_forget_is_pretraining(spec, dataset, tmp_path):
     """Through both stages: the same initialisation, order and augmentation of the images."""
     split = str(tmp_path / "split.parquet")
-    tables.write("split", split, {"id": range(56), "role": ["retain"] * 40 + ["test"] * 16}, {})
+    tables.write(schema.SPLIT, split, {"id": range(56), "role": ["retain"] * 40 + ["test"] * 16}, {})
     recipe = {
         "model": {"model": spec.model, "args": spec.args, "stem": spec.stem, "normalize": spec.normalize},
         "method": asdict(Training(epochs=2, batch_size=16)),

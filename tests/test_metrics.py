@@ -14,7 +14,7 @@ from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 from sklearn.svm import SVC
 
-from unlearn import metrics, registry, tables
+from unlearn import metrics, registry, schema, tables
 from unlearn.metrics import (
     Evidence,
     MetricError,
@@ -485,11 +485,11 @@ def run_files(tmp_path):
         paths = {kind: str(folder / f"{kind}.parquet") for kind in given}
         attacks = given.pop("adversarial")
         for kind, columns in given.items():
-            tables.write(kind, paths[kind], columns, {}, tables.Run(**run))
+            tables.write(schema.TABLES[kind], paths[kind], columns, {}, schema.Run(**run))
         paths["adversarial"] = [str(folder / f"adversarial-{attack}.parquet") for attack in found.grids]
         for (attack, columns), path in zip(attacks.groupby("attack"), paths["adversarial"], strict=True):
             described = {"attack": attack, "grid": list(found.grids[attack]), "checks": found.checks[attack]}
-            tables.write("adversarial", path, columns, described, tables.Run(**run))
+            tables.write(schema.ADVERSARIAL, path, columns, described, schema.Run(**run))
         return {"run": run, **paths, "out": str(folder / "metrics.parquet"), "metrics": registry.names("metrics")}
 
     return write
@@ -512,7 +512,7 @@ def group(run_files):
 def test_measure_writes_every_declared_metric(run_files, group):
     own = run_files("own")
     measure.measure(**own, **group())
-    found = tables.read("metrics", own["out"]).to_pandas()
+    found = tables.read(schema.METRICS, own["out"]).to_pandas()
     assert set(found["metric"]) == set(DECLARED)
     assert set(found["method"]) == {"cf"}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unlearn import tables
+from unlearn import schema, tables
 from unlearn.stages.split import SplitError, split
 
 
@@ -14,7 +14,7 @@ def forgotten(dataset, tmp_path):
     def found(**settings):
         out = str(tmp_path / "split.parquet")
         split(dataset, out, "mine", settings)
-        table = tables.read("split", out).to_pandas()
+        table = tables.read(schema.SPLIT, out).to_pandas()
         assert table["id"].tolist() == list(range(56))
         assert (table["role"] == "test").tolist() == [False] * 40 + [True] * 16
         return table["id"][table["role"] == "forget"].tolist()

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from unlearn import registry
+from unlearn.schema import Run
 from unlearn.study import ConfigError, Study
-from unlearn.tables import Run
 
 RESNET, DIGITS = "settings.archs.resnet", "settings.datasets.digits"
 ABSENT = object()
@@ -294,6 +294,20 @@ def test_stages_see_only_what_they_depend_on(config, schema):
     assert of_models(after) == before
     assert after.grid_settings() == {"linf": {"eps": [0.2], "headline": 0.2}}
     assert after.report_settings()["labels"]["resnet"] == "R"
+
+
+def test_an_attack_by_another_norm_leaves_the_radii_that_are_given(config, schema):
+    """Otherwise it would remake the grid, and with it every attack."""
+    before = Study(config, schema).grid_settings()
+    assert set(before) == {"linf", "l2"}
+    config["attacks"].append("pgd_l2")
+    assert Study(config, schema).grid_settings() == before
+    config["settings"]["datasets"]["digits"]["eps"]["l2"] = "calibrate"
+    assert Study(config, schema).grid_settings() == {**before, "l2": None}
+    config["attacks"].remove("pgd_l2")
+    study = Study(config, schema)
+    assert study.grid_settings() == {"linf": before["linf"]}
+    assert study.calibration == []
 
 
 def test_settings_do_not_depend_on_the_order_of_keys(config, schema):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from unlearn import registry, tables
+from unlearn import registry, schema, tables
 from unlearn.hyper import ConfigError, Training
 from unlearn.study import CONTROLS, Study
 
@@ -57,7 +57,7 @@ def test_the_nearest_to_retraining_is_chosen(tuned):
     from unlearn.stages.train import chosen
 
     path = tuned([0.0, 0.01, 0.1])
-    found = tables.read("tuning", path).to_pandas()
+    found = tables.read(schema.TUNING, path).to_pandas()
     assert found["value"].tolist() == [0.0, 0.01, 0.1]
     assert found["chosen"].tolist() == [i == found["distance"].argmin() for i in range(3)]
     assert chosen(path) == {"lr": found.loc[found["distance"].idxmin(), "value"]}
@@ -70,12 +70,12 @@ def test_distances_are_mean_gaps_of_four_metrics(tuned, dataset, split, tmp_path
     from unlearn.metrics.mia_efficacy import confidence, efficacy
     from unlearn.stages import predict
 
-    found = tables.read("tuning", tuned([0.0, 0.01])).to_pandas().iloc[0]
+    found = tables.read(schema.TUNING, tuned([0.0, 0.01])).to_pandas().iloc[0]
     weights = str(tmp_path / "original/model.safetensors")
     predict.predict(RUN, weights, dataset, split, str(tmp_path / "untouched.parquet"), "cpu")
 
     def four(name):
-        stored = tables.read("predictions", tmp_path / f"{name}.parquet")
+        stored = tables.read(schema.PREDICTIONS, tmp_path / f"{name}.parquet")
         role, label = stored["role"].to_numpy(zero_copy_only=False), stored["label"].to_numpy()
         of = {r: (label[role == r], tables.matrix(stored["logits"])[role == r]) for r in ("retain", "forget", "test")}
         mia = efficacy(**{r: confidence(*part) for r, part in of.items()})
@@ -94,7 +94,7 @@ def has_buffers(weights):
 
 
 def test_divergence_is_a_row_and_not_the_end(tuned):
-    found = tables.read("tuning", tuned([0.01, 1e30])).to_pandas()
+    found = tables.read(schema.TUNING, tuned([0.01, 1e30])).to_pandas()
     assert found["chosen"].tolist() == [True, False]
     assert np.isnan(found.loc[1, "distance"])
     assert "the loss is" in found.loc[1, "failure"]

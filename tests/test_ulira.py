@@ -15,7 +15,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 
-from unlearn import registry, tables
+from unlearn import registry, schema, tables
 from unlearn.analysis.comparisons import AnalysisError
 from unlearn.analysis.ulira import attack, log_ratio, measures
 from unlearn.stages.shadow_split import shadow_split
@@ -196,9 +196,9 @@ def test_the_stage_writes_the_table_of_a_cell(tmp_path):
     shadows, paths = population(8, 100, 2), []
     for number, part in shadows.groupby("shadow"):
         paths.append(tmp_path / f"{number}.parquet")
-        tables.write("shadow", paths[-1], part.reset_index(drop=True), {})
+        tables.write(schema.SHADOW, paths[-1], part.reset_index(drop=True), {})
     ulira(paths, tmp_path / "ulira.parquet", {"confidence": 0.95})
-    found = tables.read("ulira", tmp_path / "ulira.parquet").to_pandas()
+    found = tables.read(schema.ULIRA, tmp_path / "ulira.parquet").to_pandas()
     pd.testing.assert_frame_equal(
         found.set_index("statistic"), attacked(shadows)[found.columns.drop("statistic")], check_dtype=False
     )
@@ -233,7 +233,7 @@ def test_score_tells_certain_models_apart():
 
 def roles(path):
     """Role → ids of a split table."""
-    return tables.read("split", path).to_pandas().groupby("role")["id"].agg(set).to_dict()
+    return tables.read(schema.SPLIT, path).to_pandas().groupby("role")["id"].agg(set).to_dict()
 
 
 @pytest.fixture
@@ -300,7 +300,7 @@ def shadows(spec, dataset, shadow_splits, tmp_path):
         original = None if (method, scope) == ("retrain", "all") else pretrained(number, source, name)
         split = shadow_splits(number, name)[1]
         shadow(run, number, source, split, original, tuning, out, settings or own[method], "cpu")
-        return tables.read("shadow", out).to_pandas()
+        return tables.read(schema.SHADOW, out).to_pandas()
 
     make.pretrained, make.recipe = pretrained, recipe
     return make
@@ -311,10 +311,10 @@ def edited(dataset, tmp_path):
     """``edited(name, column, ids, value)``: the path of a copy of ``dataset`` with that value for these images."""
 
     def edit(name, column, ids, value):
-        found = tables.read("dataset", dataset).to_pandas()
+        found = tables.read(schema.DATASET, dataset).to_pandas()
         found[column] = [value if i in ids else old for i, old in zip(found["id"], found[column])]
         path = str(tmp_path / f"{name}.parquet")
-        tables.write("dataset", path, found, {key: tables.metadata(dataset)[key] for key in ("classes", "shape")})
+        tables.write(schema.DATASET, path, found, {key: tables.metadata(dataset)[key] for key in ("classes", "shape")})
         return path
 
     return edit
@@ -376,9 +376,8 @@ def test_only_exact_retraining_never_saw_what_it_forgets(shadows, shadow_splits,
 def test_a_shadow_takes_the_settings_that_tuning_chose(shadows, tmp_path):
     path, tried = tmp_path / "tuning.parquet", {"parameter": ["lr", "lr"], "value": [0.001, 0.5]}
     measured = {key: [0.5, 0.1] for key in ("ua", "ra", "ta", "mia_efficacy", "distance")}
-    tables.write(
-        "tuning", path, {**tried, **measured, "failure": [None, None], "chosen": [False, True]}, {},
-        tables.Run("net", "ten", "cf", "all", 1000),
+    tables.write(schema.TUNING, path, {**tried, **measured, "failure": [None, None], "chosen": [False, True]}, {},
+        schema.Run("net", "ten", "cf", "all", 1000),
     )  # fmt: skip
     values = {"epochs": 1, "batch_size": 8}
     settings = {key: shadows.recipe[key] for key in ("augment", "precision", "stored_prefix")}

@@ -40,7 +40,7 @@ def _explain(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    from unlearn.provenance import Sources
+    from unlearn.sources import Sources
     from unlearn.verify import verify
 
     if not Path(given.results).is_dir():

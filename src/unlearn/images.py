@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlearn import tables
+from unlearn import schema, tables
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def by_role(dataset: str, split: str, roles: tuple[str, ...]) -> dict[str, Image
     """The images of each role. Raises TableError unless the split covers exactly the dataset, and for a role
     without images."""
     ids, _, labels, pixels = _read(dataset)
-    assigned = tables.read("split", split)
+    assigned = tables.read(schema.SPLIT, split)
     order = np.argsort(assigned["id"].to_numpy())
     if not np.array_equal(assigned["id"].to_numpy()[order], ids):
         raise tables.TableError(f"{split}: its ids are not those of {dataset}")
@@ -69,7 +69,7 @@ def by_role(dataset: str, split: str, roles: tuple[str, ...]) -> dict[str, Image
 
 
 def _read(dataset: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    table = tables.read("dataset", dataset)
+    table = tables.read(schema.DATASET, dataset)
     shape = describe(dataset)[1]
     size = int(np.prod(shape))
     pixels = np.empty((len(table), size), np.uint8)

@@ -16,6 +16,7 @@ from typing import Any
 
 from unlearn import failures, ledger, provenance, warm
 from unlearn.progress import Progress
+from unlearn.sources import Sources
 
 TERMINAL_INTERVAL = 10.0  # seconds between progress lines of one job on the terminal
 log = logging.getLogger("unlearn")
@@ -117,7 +118,7 @@ def _terminate(number: int, _: object) -> None:
 def _check_sources(code: str) -> None:
     root = Path(__file__).resolve().parents[2]
     if code:
-        provenance.Sources(root / "src", root / "workflow" / "scripts").verify(code)
+        Sources(root / "src", root / "workflow" / "scripts").verify(code)
 
 
 def prepare(wanted: str, threads: int) -> str:

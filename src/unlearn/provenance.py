@@ -1,15 +1,14 @@
-"""What a result was made from: fingerprints of the code, and the record every artifact carries."""
+"""What a result was made from: the record every artifact carries."""
 
-import ast
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,84 +24,6 @@ def canonical(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [canonical(item) for item in value]
     return value
-
-
-class StaleCode(RuntimeError):
-    """The sources were edited after the run that started this job was planned."""
-
-
-class Sources:
-    """Fingerprints over the modules that a stage reaches by imports, lazy ones included.
-
-    Snakemake does not see edits in imported modules, and compares scripts by time stamp; a digest
-    over syntax trees without comments and docstrings is immune to ``touch``, checkouts and prose.
-    Imports by name (the registry's) are invisible to the tree, so the caller names those as roots.
-    """
-
-    def __init__(self, src: Path, scripts: Path):
-        self.src, self.scripts = Path(src), Path(scripts)
-
-    @cached_property
-    def modules(self) -> dict[str, Path]:
-        found = {}
-        for path in sorted((self.src / "unlearn").rglob("*.py")):
-            parts = path.relative_to(self.src).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-        return found
-
-    @cache  # noqa: B019 (one instance a process)
-    def _parsed(self, path: Path) -> tuple[str, frozenset[str]]:
-        try:
-            tree = ast.parse(path.read_text(), str(path))
-        except SyntaxError as error:
-            raise SyntaxError(f"{path}, line {error.lineno}: {error.msg}") from None
-        imports = frozenset(name for node in ast.walk(tree) for name in self._imports(node))
-        for node in ast.walk(tree):
-            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            if documented and ast.get_docstring(node, clean=False) is not None:
-                node.body = node.body[1:] or [ast.Pass()]
-        return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
-
-    def _imports(self, node: ast.AST) -> Iterable[str]:
-        if isinstance(node, ast.Import):
-            candidates = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            candidates = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            return
-        for name in candidates:
-            parts = name.split(".")
-            for depth in range(1, len(parts) + 1):
-                if (module := ".".join(parts[:depth])) in self.modules:
-                    yield module
-
-    def closure(self, *roots: str) -> dict[str, Path]:
-        """Module name (or script file name) → path of all that the roots import, transitively."""
-        found: dict[str, Path] = {}
-        queue = list(roots)
-        while queue:
-            name = queue.pop()
-            if name in found:
-                continue
-            path = self.scripts / name if name.endswith(".py") else self.modules[name]
-            found[name] = path
-            queue.extend(self._parsed(path)[1])
-            if (package := name.rpartition(".")[0]) in self.modules:
-                queue.append(package)  # which an import runs too
-        return found
-
-    def digest(self, *roots: str) -> str:
-        """Fingerprint of a closure, followed by its roots, so that a job can compute it again."""
-        total = hashlib.sha256()
-        for name, path in sorted(self.closure(*roots).items()):
-            total.update(f"{name} {self._parsed(path)[0]}\n".encode())
-        return " ".join([total.hexdigest()[:16], *roots])
-
-    def verify(self, digest: str) -> None:
-        """Raise StaleCode unless the sources still have the fingerprint the job was planned with."""
-        _, *roots = digest.split()
-        if self.digest(*roots) != digest:
-            raise StaleCode("the sources have changed since this run was started; start it again")
 
 
 @cache

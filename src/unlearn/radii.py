@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from unlearn import tables
+from unlearn import schema, tables
 
 
 def radii(grid: str, norm: str) -> list[float]:
     """The ascending radii of a norm. Raises TableError if the study has none."""
-    table = tables.read("grid", grid).to_pandas()
+    table = tables.read(schema.GRID, grid).to_pandas()
     found = sorted(table.loc[table["norm"] == norm, "eps"].tolist())
     if not found:
         raise tables.TableError(f"{grid}: no radii for norm {norm!r}")
@@ -16,6 +16,6 @@ def radii(grid: str, norm: str) -> list[float]:
 
 def headlines(grid: str, norms: Mapping[str, str]) -> dict[str, float]:
     """Attack → the radius that summaries show; ``norms``: attack → norm."""
-    table = tables.read("grid", grid).to_pandas()
+    table = tables.read(schema.GRID, grid).to_pandas()
     by_norm = table[table["headline"]].set_index("norm")["eps"].to_dict()
     return {attack: by_norm[norm] for attack, norm in norms.items()}

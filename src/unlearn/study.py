@@ -13,7 +13,7 @@ from typing import Any
 from unlearn import configfile, hyper, registry
 from unlearn.hyper import ConfigError
 from unlearn.provenance import canonical
-from unlearn.tables import Run
+from unlearn.schema import Run
 
 CONTROLS = ("original", "retrain")
 REFERENCE = ("retrain", "all")
@@ -149,9 +149,10 @@ class Study:
         return {a: registry.declaration("attacks", a).constants["NORM"] for a in self.config["attacks"]}
 
     def grid_settings(self) -> dict[str, Any]:
-        """Per norm in use its radii and headline; None where they are calibrated."""
-        given = {norm: self.dataset["eps"][norm] for norm in sorted(set(self.norms.values()))}
-        return canonical({norm: None if found == "calibrate" else found for norm, found in given.items()})
+        """Per norm its radii and headline; None where they are calibrated, which only norms in use are. Those that
+        are given are there in any case: the first attack by another norm then remakes no other attack."""
+        given = {norm: found for norm, found in self.dataset["eps"].items() if found != "calibrate"}
+        return canonical({**dict.fromkeys(self.norms.values()), **given})
 
     @property
     def calibration(self) -> list[tuple[str, int]]:

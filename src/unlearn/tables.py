@@ -1,14 +1,13 @@
-"""Every table of the project: its columns, its key, and the only way to write and read it.
+"""The only way to write and read a table; ``unlearn.schema`` declares which there are.
 
-Long, one value a row. pyarrow alone silently accepts missing, extra, null and mistyped columns and
+pyarrow alone silently accepts missing, extra, null and mistyped columns and
 repeated keys; the writer here refuses all five. A file is written beside its place and renamed, so
 what lies at a path is whole.
 """
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from unlearn import failures
+from unlearn.schema import RUN_KEY, Run, Table
 
 META = b"unlearn"
 COMPRESSION = "zstd"
@@ -27,273 +27,16 @@ class TableError(ValueError):
     """A table that does not hold what its declaration says; the message names file and column."""
 
 
-@dataclass(frozen=True)
-class Table:
-    """``key`` columns identify a row (null counts as a value); ``nullable`` may be null; only a
-    table that may be ``empty`` can be without rows."""
-
-    schema: pa.Schema
-    key: tuple[str, ...]
-    nullable: frozenset[str] = frozenset()
-    empty: bool = False
-
-
-@dataclass(frozen=True)
-class Run:
-    """The identity of a run. It stands in columns and is never parsed back out of a path."""
-
-    arch: str
-    forget: str
-    method: str
-    scope: str
-    seed: int
-
-
-RUN = [
-    ("arch", pa.string()),
-    ("forget", pa.string()),
-    ("method", pa.string()),
-    ("scope", pa.string()),
-    ("seed", pa.int64()),
-]
-CELL = RUN[:-1]
-RUN_KEY = tuple(name for name, _ in RUN)
-CELL_KEY = tuple(name for name, _ in CELL)
-# Shadow models have splits and seeds of their own.
-SHADOWED = [column for column in CELL if column[0] != "forget"]
-SHADOWED_KEY = tuple(name for name, _ in SHADOWED)
-# The keys a metric may need; null where they do not apply.
-DETAIL = [
-    ("role", pa.string()),
-    ("attack", pa.string()),
-    ("eps", pa.float64()),
-    ("class", pa.int64()),
-    ("layer", pa.string()),
-]
-DETAIL_KEY = tuple(name for name, _ in DETAIL)
-LOGITS = pa.list_(pa.float32())
-
-
-def _table(columns: list, key: Sequence[str], nullable: Iterable[str] = (), empty: bool = False) -> Table:
-    return Table(pa.schema(columns), tuple(key), frozenset(nullable), empty)
-
-
-TABLES: dict[str, Table] = {
-    "dataset": _table(
-        [("id", pa.int64()), ("split", pa.string()), ("label", pa.int64()), ("image", pa.binary())], ["id"]
-    ),
-    "split": _table([("id", pa.int64()), ("role", pa.string())], ["id"]),
-    "history": _table(
-        [*RUN, ("epoch", pa.int64()), ("loss", pa.float64()), ("lr", pa.float64()), ("seconds", pa.float64())],
-        [*RUN_KEY, "epoch"],
-        empty=True,  # a method need not have epochs
-    ),
-    "tuning": _table(
-        [
-            *RUN,
-            ("parameter", pa.string()),
-            ("value", pa.float64()),
-            ("ua", pa.float64()),
-            ("ra", pa.float64()),
-            ("ta", pa.float64()),
-            ("mia_efficacy", pa.float64()),
-            ("distance", pa.float64()),
-            ("failure", pa.string()),
-            ("chosen", pa.bool_()),
-        ],
-        [*RUN_KEY, "parameter", "value"],
-        ["ua", "ra", "ta", "mia_efficacy", "distance", "failure"],  # null where training diverged, and where not
-    ),
-    "cost": _table(
-        [
-            *RUN,
-            ("seconds", pa.float64()),
-            ("cpu_seconds", pa.float64()),
-            ("peak_memory", pa.int64()),
-            ("trainable_parameters", pa.int64()),
-            ("parameters", pa.int64()),
-            ("device", pa.string()),
-            ("precision", pa.string()),
-        ],
-        RUN_KEY,
-    ),
-    "predictions": _table(
-        [
-            *RUN,
-            ("id", pa.int64()),
-            ("role", pa.string()),
-            ("label", pa.int64()),
-            ("logits", LOGITS),
-            ("margin", pa.float64()),
-        ],
-        [*RUN_KEY, "id"],
-        ["margin"],  # null where the logits do not depend on the image
-    ),
-    "shadow": _table(
-        [*SHADOWED, ("shadow", pa.int64()), ("id", pa.int64()), ("status", pa.string()), ("score", pa.float64())],
-        [*SHADOWED_KEY, "shadow", "id"],
-    ),
-    "ulira": _table(
-        [
-            *SHADOWED,
-            ("statistic", pa.string()),
-            ("value", pa.float64()),
-            ("low", pa.float64()),
-            ("high", pa.float64()),
-            ("n", pa.int64()),
-            ("left_out", pa.int64()),
-        ],
-        [*SHADOWED_KEY, "statistic"],
-        ["low", "high"],  # of quantiles, for which no jackknife holds
-    ),
-    "adversarial": _table(
-        [
-            *RUN,
-            ("attack", pa.string()),
-            ("aim", pa.string()),
-            ("norm", pa.string()),
-            ("id", pa.int64()),
-            ("role", pa.string()),
-            ("label", pa.int64()),
-            ("eps", pa.float64()),
-            ("predicted", pa.int64()),
-            ("distance", pa.float64()),
-            ("by", pa.string()),
-        ],
-        [*RUN_KEY, "attack", "id"],
-        ["eps", "distance", "by"],  # null where the attack never succeeded; no member succeeds at radius 0
-    ),
-    "grid": _table([("norm", pa.string()), ("eps", pa.float64()), ("headline", pa.bool_())], ["norm", "eps"]),
-    "gates": _table(
-        [
-            *RUN,
-            ("gate", pa.string()),
-            ("attack", pa.string()),
-            ("against", pa.string()),
-            ("value", pa.float64()),
-            ("limit", pa.float64()),
-            ("passed", pa.bool_()),
-            ("n", pa.int64()),
-        ],
-        [*RUN_KEY, "gate", "attack", "against"],
-        ["against", "value", "passed", "n"],  # null where the study has nothing to hold the attack against
-    ),
-    "failures": _table([*RUN, ("reason", pa.string())], RUN_KEY, empty=True),
-    "activations": _table(
-        [
-            *RUN,
-            ("layer", pa.string()),
-            ("depth", pa.int64()),
-            ("role", pa.string()),
-            ("class", pa.int64()),
-            ("channel", pa.int64()),
-            ("count", pa.int64()),
-            ("mean", pa.float64()),
-            ("sigma", pa.float64()),
-        ],
-        [*RUN_KEY, "layer", "role", "class", "channel"],
-        ["channel"],  # null: the layer as a whole
-    ),
-    "metrics": _table(
-        [*RUN, ("metric", pa.string()), *DETAIL, ("value", pa.float64()), ("n", pa.int64())],
-        [*RUN_KEY, "metric", *DETAIL_KEY],
-        DETAIL_KEY,
-    ),
-    "comparisons": _table(
-        [
-            *CELL,
-            ("metric", pa.string()),
-            *DETAIL,
-            ("mean", pa.float64()),
-            ("low", pa.float64()),
-            ("high", pa.float64()),
-            ("boot_low", pa.float64()),
-            ("boot_high", pa.float64()),
-            ("gap", pa.float64()),
-            ("gap_low", pa.float64()),
-            ("gap_high", pa.float64()),
-            ("abs_gap", pa.float64()),
-            ("spread", pa.float64()),
-            ("p", pa.float64()),
-            ("p_adjusted", pa.float64()),
-            ("equivalent", pa.string()),
-            ("seeds_needed", pa.int64()),
-            ("n", pa.int64()),
-            ("failed", pa.string()),
-        ],
-        [*CELL_KEY, "metric", *DETAIL_KEY],
-        [
-            *(*DETAIL_KEY, "low", "high", "boot_low", "boot_high", "gap_low", "gap_high", "spread"),
-            *("p", "p_adjusted", "equivalent", "seeds_needed"),
-        ],
-    ),
-    "correlations": _table(
-        [
-            ("arch", pa.string()),
-            ("x", pa.string()),
-            ("y", pa.string()),
-            ("attack", pa.string()),
-            ("eps", pa.float64()),
-            ("role", pa.string()),
-            ("statistic", pa.string()),
-            ("coefficient", pa.float64()),
-            ("low", pa.float64()),
-            ("high", pa.float64()),
-            ("p", pa.float64()),
-            ("n", pa.int64()),
-            ("seeds", pa.int64()),
-        ],
-        ["arch", "x", "y", "attack", "eps", "role", "statistic"],
-        ["eps", "coefficient", "low", "high", "p"],
-        empty=True,  # a study need not measure both sides
-    ),
-    "trajectory": _table(
-        [
-            ("arch", pa.string()),
-            ("seed", pa.int64()),
-            ("epoch", pa.int64()),
-            ("accuracy", pa.float64()),
-            ("layer", pa.string()),
-            ("depth", pa.int64()),
-            ("class", pa.int64()),
-            ("sigma", pa.float64()),
-        ],
-        ["arch", "seed", "epoch", "layer", "class"],
-    ),
-    "conjectures": _table(
-        [
-            ("conjecture", pa.string()),
-            ("arch", pa.string()),
-            ("attack", pa.string()),
-            ("eps", pa.float64()),
-            ("x", pa.string()),
-            ("y", pa.string()),
-            ("statistic", pa.string()),
-            ("coefficient", pa.float64()),
-            ("low", pa.float64()),
-            ("high", pa.float64()),
-            ("p", pa.float64()),
-            ("n", pa.int64()),
-            ("seeds", pa.int64()),
-            ("verdict", pa.string()),
-            ("reason", pa.string()),
-        ],
-        ["conjecture", "arch", "x", "y", "statistic"],
-        ["attack", "eps", "coefficient", "low", "high", "p"],
-    ),
-}
-
-
 class Writer:
-    """Append record batches to a table file of one kind; the file appears when all went well.
+    """Append record batches to a file of one table; the file appears when all went well.
 
     Raises TableError for missing, extra or mistyped columns, nulls, NaN or infinite numbers,
     repeated keys, and a table without rows.
     """
 
-    def __init__(self, name: str, path: str | Path, metadata: Mapping[str, Any], run: Run | None = None):
-        self.name, self.table, self.path, self.run = name, TABLES[name], Path(path), run
-        self.schema = self.table.schema.with_metadata({META: json.dumps({"table": name, **metadata}, sort_keys=True)})
+    def __init__(self, table: Table, path: str | Path, metadata: Mapping[str, Any], run: Run | None = None):
+        self.table, self.path, self.run = table, Path(path), run
+        self.schema = table.schema.with_metadata({META: json.dumps({"table": table.name, **metadata}, sort_keys=True)})
         self.keys: list[pa.Table] = []
         self.part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
 
@@ -315,17 +58,17 @@ class Writer:
     def _checked(self, columns: Mapping[str, Any]) -> pa.Table:
         schema = self.table.schema
         if extra := [c for c in columns if c not in schema.names]:
-            raise TableError(f"{self.path}: table '{self.name}' has no column {', '.join(extra)}")
+            raise TableError(f"{self.path}: table '{self.table.name}' has no column {', '.join(extra)}")
         if missing := [c for c in schema.names if c not in columns]:
-            raise TableError(f"{self.path}: table '{self.name}' lacks column {', '.join(missing)}")
+            raise TableError(f"{self.path}: table '{self.table.name}' lacks column {', '.join(missing)}")
         arrays = [self._array(field, columns[field.name]) for field in schema]
         try:
             return pa.Table.from_arrays(arrays, schema=self.schema)
         except pa.ArrowInvalid as error:
-            raise TableError(f"{self.path}: table '{self.name}': {error}") from None
+            raise TableError(f"{self.path}: table '{self.table.name}': {error}") from None
 
     def _array(self, field: pa.Field, values: Any) -> pa.Array:
-        where = f"{self.path}: table '{self.name}', column {field.name}"
+        where = f"{self.path}: table '{self.table.name}', column {field.name}"
         try:
             array = values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
@@ -353,9 +96,9 @@ class Writer:
             if kind is None:
                 keys = pa.concat_tables(self.keys) if self.keys else []
                 if len(keys):
-                    _check_unique(keys, self.table.key, f"{self.path}: table '{self.name}'")
+                    _check_unique(keys, self.table.key, f"{self.path}: table '{self.table.name}'")
                 elif not self.table.empty:
-                    raise TableError(f"{self.path}: table '{self.name}' would be empty")
+                    raise TableError(f"{self.path}: table '{self.table.name}' would be empty")
                 os.replace(self.part, self.path)
         finally:
             self.part.unlink(missing_ok=True)
@@ -386,10 +129,10 @@ def _check_unique(keys: pa.Table, columns: Sequence[str], where: str) -> None:
 
 
 def write(
-    name: str, path: str | Path, columns: Mapping[str, Any], metadata: Mapping[str, Any], run: Run | None = None
+    table: Table, path: str | Path, columns: Mapping[str, Any], metadata: Mapping[str, Any], run: Run | None = None
 ) -> None:
     """Write a whole table at once; see ``Writer``. ``columns`` may be a pandas DataFrame."""
-    with Writer(name, path, metadata, run) as writer:
+    with Writer(table, path, metadata, run) as writer:
         writer.write({column: columns[column] for column in columns})
 
 
@@ -404,7 +147,7 @@ def matrix(column: pa.ChunkedArray) -> np.ndarray:
     return values.flatten().to_numpy().reshape(len(values), -1)
 
 
-def read(name: str, path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read(table: Table, path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a table and check that the file is one. Raises TableError naming the file, and RunFailed for
     the table of a run that failed."""
     try:
@@ -414,8 +157,8 @@ def read(name: str, path: str | Path, columns: Sequence[str] | None = None) -> p
     except (pa.ArrowInvalid, OSError) as error:
         raise TableError(f"{path}: not a readable Parquet file ({error})") from None
     failures.check(json.loads((file.schema_arrow.metadata or {}).get(META, b"{}")))
-    if not file.schema_arrow.equals(TABLES[name].schema, check_metadata=False):
-        raise TableError(f"{path}: columns are not those of table '{name}'")
+    if not file.schema_arrow.equals(table.schema, check_metadata=False):
+        raise TableError(f"{path}: columns are not those of table '{table.name}'")
     try:
         return file.read(columns=list(columns) if columns else None)
     except (pa.ArrowException, OSError) as error:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn.tables import CELL_KEY
+from unlearn.schema import CELL_KEY
 
 
 def page(conjectures: pd.DataFrame, gates: pd.DataFrame, failures: pd.DataFrame, settings: dict[str, Any]) -> str:

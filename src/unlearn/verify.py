@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from safetensors import SafetensorError, safe_open
 
-from unlearn import audit, ledger, tables
-from unlearn.provenance import Sources, StaleCode
+from unlearn import audit, failures, ledger, schema, tables
+from unlearn.sources import Sources, StaleCode
 
 
 class Finding(NamedTuple):
@@ -81,9 +81,12 @@ def _content(path: str) -> Iterator[Finding]:
 
 
 def _table(path: str) -> None:
-    name = tables.metadata(path)["table"]
-    key = list(tables.TABLES[name].key)
-    keys = tables.read(name, path, key)
+    found = tables.metadata(path)
+    if failures.KEY in found:
+        return
+    table = schema.TABLES[found["table"]]
+    key = list(table.key)
+    keys = tables.read(table, path, key)
     repeated = len(keys) - len(keys.group_by(key).aggregate([]))
     if repeated:
         raise ValueError(f"{repeated} rows repeat a key ({', '.join(key)})")
@@ -91,7 +94,10 @@ def _table(path: str) -> None:
 
 def _weights(path: str) -> None:
     with safe_open(path, "np") as file:
-        if not (file.metadata() or {}).get("format", "").startswith("unlearn-"):
+        found = file.metadata() or {}
+        if failures.KEY in found:
+            return
+        if not found.get("format", "").startswith("unlearn-"):
             raise ValueError("not a weights file of this project")
         for name in file.keys():  # noqa: SIM118 (no mapping)
             tensor = file.get_tensor(name)

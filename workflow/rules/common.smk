@@ -15,9 +15,9 @@ os.environ.update(PYTHONPATH=f"{ROOT}/src")
 from unlearn import warm
 from unlearn.configfile import read
 from unlearn.hyper import ConfigError
-from unlearn.provenance import Sources
+from unlearn.schema import Run
+from unlearn.sources import Sources
 from unlearn.study import Study
-from unlearn.tables import Run
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
@@ -59,49 +59,33 @@ else:
 
 
 def fingerprints():
-    """Rule, or rule/plug-in -> fingerprint of all the code it runs. A misspelt name stops here."""
+    """Rule, or rule/plug-in -> fingerprint of all the code it runs. A misspelt name stops here.
+
+    A script leads to its stage; plug-ins are imported by name, so they are named here.
+    """
     config, sources = STUDY.config, Sources(ROOT / "src", ROOT / "workflow/scripts")
-    metrics = [f"unlearn.metrics.{name}" for name in config["metrics"]]
-    calibrators = ["unlearn.attacks.pgd", "unlearn.attacks.pgd_l2"]
-    calibrators = calibrators if STUDY.calibration else []
-    plain = {
-        "dataset": [
-            "unlearn.stages.dataset",
-            f"unlearn.data.{STUDY.dataset['source']['name']}",
-        ],
-        "split": ["unlearn.stages.split"],
-        "grid": ["unlearn.stages.grid", *calibrators],
-        "shadow_split": ["unlearn.stages.shadow_split"],
-        "pretrain": ["unlearn.stages.train"],
-        "predict": ["unlearn.stages.predict"],
-        "probe": ["unlearn.stages.probe"],
-        "follow": ["unlearn.stages.follow"],
-        "measure": ["unlearn.stages.measure", *metrics],
-        "collect": ["unlearn.stages.collect"],
-        "gate": ["unlearn.stages.gate"],
-        "ulira": ["unlearn.stages.ulira"],
-        "analyse": ["unlearn.stages.analyse"],
-        "table": ["unlearn.stages.report"],
-    }
     plugins = {
-        "unlearn": ("unlearn.stages.train", "methods", STUDY.methods),
-        "shadow": ("unlearn.stages.shadow", "methods", STUDY.methods),
-        "tune": (
-            "unlearn.stages.tune",
-            "methods",
-            {run.method for run in STUDY.tunings},
-        ),
-        "attack": ("unlearn.stages.attack", "attacks", config["attacks"]),
-        "figure": ("unlearn.stages.report", "figures", config["figures"]),
+        "dataset": [f"unlearn.data.{STUDY.dataset['source']['name']}"],
+        "measure": [f"unlearn.metrics.{name}" for name in config["metrics"]],
     }
-    found = {
-        name: sources.digest(f"{name}.py", *roots) for name, roots in plain.items()
+    if STUDY.calibration:
+        plugins["grid"] = ["unlearn.attacks.pgd", "unlearn.attacks.pgd_l2"]
+    by_name = {
+        "unlearn": ("methods", STUDY.methods),
+        "shadow": ("methods", STUDY.methods),
+        "tune": ("methods", {run.method for run in STUDY.tunings}),
+        "attack": ("attacks", config["attacks"]),
+        "figure": ("figures", config["figures"]),
     }
-    for step, (stage, kind, names) in plugins.items():
+    found = {}
+    for script in (ROOT / "workflow/scripts").glob("*.py"):
+        step = script.stem
+        kind, names = by_name.get(step, ("", ()))
         for name in names:
-            found[f"{step}/{name}"] = sources.digest(
-                f"{step}.py", stage, f"unlearn.{kind}.{name}"
-            )
+            roots = [script.name, f"unlearn.{kind}.{name}"]
+            found[f"{step}/{name}"] = sources.digest(*roots)
+        if step not in by_name:
+            found[step] = sources.digest(script.name, *plugins.get(step, ()))
     return found
 
 

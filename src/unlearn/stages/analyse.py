@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn import tables
+from unlearn import schema, tables
 from unlearn.analysis.comparisons import compare
 from unlearn.analysis.conjectures import Settings, conclude
 from unlearn.analysis.correlations import correlate
@@ -26,17 +26,17 @@ def analyse(
 ) -> None:
     """``settings``: confidence, resamples, seed; the attack that conjectures are judged by, and the
     norms of all; ``trajectory``: the fairness-gap along pretraining."""
-    frame = tables.read("metrics", metrics).to_pandas()
+    frame = tables.read(schema.METRICS, metrics).to_pandas()
     radii = headlines(grid, settings["norms"])
     resampling = settings["confidence"], settings["resamples"], settings["seed"]
-    compared = mark(compare(frame, *resampling), tables.read("gates", gates).to_pandas())
-    tables.write("comparisons", comparisons, compared, record(settings))
+    compared = mark(compare(frame, *resampling), tables.read(schema.GATES, gates).to_pandas())
+    tables.write(schema.COMPARISONS, comparisons, compared, record(settings))
     correlated = correlate(frame, *resampling, radii)
-    tables.write("correlations", correlations, correlated, record(settings))
-    followed = along(tables.read("trajectory", trajectory).to_pandas())
+    tables.write(schema.CORRELATIONS, correlations, correlated, record(settings))
+    followed = along(tables.read(schema.TRAJECTORY, trajectory).to_pandas())
     judged = Settings(*resampling, settings["attack"], radii)
-    verdicts = doubt(conclude(frame, correlated, followed, judged), tables.read("gates", gates).to_pandas())
-    tables.write("conjectures", conjectures, verdicts, record(settings))
+    verdicts = doubt(conclude(frame, correlated, followed, judged), tables.read(schema.GATES, gates).to_pandas())
+    tables.write(schema.CONJECTURES, conjectures, verdicts, record(settings))
 
 
 def along(trajectory: pd.DataFrame) -> pd.DataFrame:

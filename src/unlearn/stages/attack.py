@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import checkpoint, images, registry, tables
+from unlearn import checkpoint, images, registry, schema, tables
 from unlearn.progress import NOTHING, Progress
 from unlearn.provenance import record
 from unlearn.radii import radii
 from unlearn.robustness import AttackError, search
-from unlearn.tables import Run
+from unlearn.schema import Run
 
 log = logging.getLogger("unlearn")
 
@@ -69,7 +69,7 @@ def attack(
         grid=eps,
         checks={**asdict(found.checks), "members": found.members},
     )
-    tables.write("adversarial", out, columns, described, Run(**run))
+    tables.write(schema.ADVERSARIAL, out, columns, described, Run(**run))
     for name in sets:
         smallest = columns["eps"][role == name]
         left = [f"{e:g}: {1 - (smallest <= e).mean():.3f}" for e in (0, *eps)]

@@ -3,31 +3,35 @@
 from collections.abc import Sequence
 from typing import Any
 
-from unlearn import tables
+from unlearn import schema, tables
 from unlearn.failures import KEY, RunFailed
 from unlearn.provenance import record
 
+COLLECTED = {
+    table.name: table for table in (schema.METRICS, schema.FAILURES, schema.TRAJECTORY, schema.TUNING, schema.ULIRA)
+}
+
 
 def collect(table: str, parts: Sequence[str], out: str) -> None:
-    """Stream the ``parts`` into one ``table`` ("metrics", "trajectory", "tuning" or "ulira"), without the
-    runs that failed; or, for the table "failures", these alone, from their metrics."""
+    """Stream the ``parts`` into one ``table`` (of COLLECTED) without the runs that failed; or, for the table
+    "failures", these alone, from their metrics."""
     rows = failed if table == "failures" else whole
-    with tables.Writer(table, out, record(parts=len(parts))) as writer:
+    with tables.Writer(COLLECTED[table], out, record(parts=len(parts))) as writer:
         for path in parts:
-            writer.write(rows(table, path))
+            writer.write(rows(COLLECTED[table], path))
 
 
-def whole(table: str, path: str) -> dict[str, Any]:
+def whole(table: schema.Table, path: str) -> dict[str, Any]:
     """The columns of a run's table, without rows if the run failed."""
     try:
         part = tables.read(table, path)
     except RunFailed:
-        part = tables.TABLES[table].schema.empty_table()
+        part = table.schema.empty_table()
     return {name: part[name].combine_chunks() for name in part.column_names}
 
 
-def failed(table: str, path: str) -> dict[str, Any]:
+def failed(table: schema.Table, path: str) -> dict[str, Any]:
     """The identity and the reason of a run that failed, else no rows."""
     found = tables.metadata(path)
     rows = [{**found["run"], "reason": found[KEY]}] if KEY in found else []
-    return {name: [row[name] for row in rows] for name in tables.TABLES[table].schema.names}
+    return {name: [row[name] for row in rows] for name in table.schema.names}

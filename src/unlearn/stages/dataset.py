@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import registry, tables
+from unlearn import registry, schema, tables
 from unlearn.data import DataError, Images, Source
 from unlearn.provenance import record
 
@@ -29,7 +29,7 @@ def dataset(out: str, settings: dict[str, Any]) -> None:
     shape = first.pixels.shape[1:]
     metadata = record(settings, classes=source.classes, shape=list(shape))
     count, labels = 0, {"train": set(), "test": set()}
-    with tables.Writer("dataset", out, metadata) as writer:
+    with tables.Writer(schema.DATASET, out, metadata) as writer:
         for chunk in chain([first], chunks):
             _check(chunk, shape, len(source.classes), where)
             ids = np.arange(count, count + len(chunk.labels))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from unlearn import checkpoint, images, tables
+from unlearn import checkpoint, images, schema, tables
 from unlearn.activations import spreads
 from unlearn.metrics.accuracy import accuracy
 from unlearn.models import Classifier
@@ -16,7 +16,7 @@ def follow(
 ) -> None:
     """Of every snapshot and of the final ``model``, on test images; ``settings``: as for probe."""
     found = images.test_set(dataset)
-    with tables.Writer("trajectory", out, record(settings, device=device)) as writer:
+    with tables.Writer(schema.TRAJECTORY, out, record(settings, device=device)) as writer:
         for epoch, net in along(model, snapshots, device):
             right = accuracy(found.labels.numpy(), logits(net, found, device))
             rows = list(spreads(net, found.to(device), settings["at"], settings["sigma"]))

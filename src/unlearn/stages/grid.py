@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from unlearn import checkpoint, images, registry, tables
+from unlearn import checkpoint, images, registry, schema, tables
 from unlearn.models import Classifier
 from unlearn.provenance import record
 from unlearn.robustness import search
@@ -39,7 +39,7 @@ def grid(
         eps, headline = (given["eps"], given["headline"]) if given else calibrated(norm, originals, dataset, device)
         rows += [(norm, e, e == headline) for e in eps]
     columns = dict(zip(("norm", "eps", "headline"), zip(*rows, strict=True), strict=True))
-    tables.write("grid", out, columns, record(settings, models=list(originals)))
+    tables.write(schema.GRID, out, columns, record(settings, models=list(originals)))
 
 
 def calibrated(norm: str, originals: Sequence[str], dataset: str, device: str) -> tuple[list[float], float]:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from unlearn import registry, tables
+from unlearn import registry, schema, tables
 from unlearn.metrics import Evidence, MetricError, References, Row
 from unlearn.provenance import record
-from unlearn.tables import Run
+from unlearn.schema import Run
 
 
 def measure(
@@ -42,10 +42,10 @@ def measure(
         row for name, m in modules.items() if hasattr(m, "compute") for row in _compute(name, m.compute, evidence)
     ]
     evidence = dataclasses.replace(evidence, metrics=frame(absolute))
-    known = evidence.metrics if exact else _reference("metrics", retrain_metrics, run, "retrain").to_pandas()
+    known = evidence.metrics if exact else _reference(schema.METRICS, retrain_metrics, run, "retrain").to_pandas()
     references = References(
-        Evidence(*_predicted(_reference("predictions", retrain_predictions, run, "retrain")), metrics=known),
-        Evidence(*_predicted(_reference("predictions", original_predictions, run, "original"))),
+        Evidence(*_predicted(_reference(schema.PREDICTIONS, retrain_predictions, run, "retrain")), metrics=known),
+        Evidence(*_predicted(_reference(schema.PREDICTIONS, original_predictions, run, "original"))),
     )
     relative = [
         row
@@ -54,15 +54,15 @@ def measure(
         for row in _compute(name, m.compute_relative, evidence, references)
     ]
     columns = frame(absolute + relative)
-    tables.write("metrics", out, columns, record({"metrics": list(metrics)}, run=run), Run(**run))
+    tables.write(schema.METRICS, out, columns, record({"metrics": list(metrics)}, run=run), Run(**run))
 
 
 def load(predictions: str, adversarial: Sequence[str], activations: str, cost: str) -> Evidence:
     """A run's Evidence from its files."""
     return Evidence(
-        *_predicted(tables.read("predictions", predictions)),
-        activations=_whole_layers(tables.read("activations", activations).to_pandas()),
-        cost=tables.read("cost", cost).to_pandas(),
+        *_predicted(tables.read(schema.PREDICTIONS, predictions)),
+        activations=_whole_layers(tables.read(schema.ACTIVATIONS, activations).to_pandas()),
+        cost=tables.read(schema.COST, cost).to_pandas(),
         **_attacked(adversarial),
     )
 
@@ -73,7 +73,7 @@ def _whole_layers(activations: pd.DataFrame) -> pd.DataFrame:
 
 def _attacked(paths: Sequence[str]) -> dict[str, Any]:
     """The attack's images by what it aimed at, and by attack its radii and its checks."""
-    images = pa.concat_tables([tables.read("adversarial", path) for path in paths]).to_pandas()
+    images = pa.concat_tables([tables.read(schema.ADVERSARIAL, path) for path in paths]).to_pandas()
     described = {found["attack"]: found for found in map(tables.metadata, paths)}
     return {
         "adversarial": images[images["aim"] == "fool"].reset_index(drop=True),
@@ -117,7 +117,7 @@ def _compute(name: str, function: Any, *arguments: Evidence | References) -> lis
     return found
 
 
-def _reference(kind: str, path: str, run: dict[str, Any], method: str) -> pa.Table:
+def _reference(kind: schema.Table, path: str, run: dict[str, Any], method: str) -> pa.Table:
     """A table of ``method`` on all layers. Raises MetricError unless it belongs to this run's group."""
     table = tables.read(kind, path)
     for key, wanted in (*((key, run[key]) for key in ("arch", "forget", "seed")), ("method", method), ("scope", "all")):

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from unlearn import checkpoint, images, tables
+from unlearn import checkpoint, images, schema, tables
 from unlearn.models import Classifier
 from unlearn.provenance import record
-from unlearn.tables import Run
+from unlearn.schema import Run
 
 BATCH = 512
 GRADIENT_BATCH = 128
@@ -18,7 +18,7 @@ def predict(run: dict[str, Any], model: str, dataset: str, split: str, out: str,
     """Evaluation mode, float32, no augmentation."""
     net = checkpoint.load(model, device)
     sets = images.by_role(dataset, split, ("retain", "forget", "test"))
-    with tables.Writer("predictions", out, record(run=run, device=device), Run(**run)) as writer:
+    with tables.Writer(schema.PREDICTIONS, out, record(run=run, device=device), Run(**run)) as writer:
         for role, found in sets.items():
             outputs, margins = examine(net, found, device)
             writer.write(

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from unlearn import checkpoint, images, tables
+from unlearn import checkpoint, images, schema, tables
 from unlearn.activations import spreads
 from unlearn.provenance import record
-from unlearn.tables import Run
+from unlearn.schema import Run
 
 
 def probe(
@@ -14,7 +14,7 @@ def probe(
     """``settings``: at, sigma, channels and roles; see ``unlearn.activations``."""
     net = checkpoint.load(model, device)
     sets = images.by_role(dataset, split, tuple(settings["roles"]))
-    with tables.Writer("activations", out, record(settings, run=run, device=device), Run(**run)) as writer:
+    with tables.Writer(schema.ACTIVATIONS, out, record(settings, run=run, device=device), Run(**run)) as writer:
         for role, found in sets.items():
             rows = list(spreads(net, found.to(device), settings["at"], settings["sigma"], settings["channels"]))
             writer.write(

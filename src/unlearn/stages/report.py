@@ -5,11 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn import registry, tables
+from unlearn import registry, schema, tables
 from unlearn.figures import STYLE, Figure, FigureError, plt
 from unlearn.main_table import main_table, to_latex, to_markdown
 from unlearn.radii import headlines
 from unlearn.verdicts import page
+
+FIGURED = {table.name: table for table in (schema.METRICS, schema.COMPARISONS, schema.CORRELATIONS)}
 
 
 def figure(name: str, pdf: str, png: str, csv: str, settings: dict[str, Any], **inputs: str) -> None:
@@ -61,4 +63,4 @@ def table(
 
 
 def _read(inputs: dict[str, str], needs: tuple[str, ...]) -> dict[str, pd.DataFrame]:
-    return {need: tables.read(need, inputs[need]).to_pandas() for need in needs}
+    return {need: tables.read(FIGURED[need], inputs[need]).to_pandas() for need in needs}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from unlearn import images, tables
+from unlearn import images, schema, tables
 from unlearn.progress import NOTHING, Progress
 from unlearn.provenance import record
 from unlearn.stages import predict, train
@@ -34,9 +34,9 @@ def shadow(
     ``original`` and ``tuning`` as in unlearning."""
     if tuning:
         settings = {**settings, "method": {**settings["method"], **train.chosen(tuning)}}
-    net, _ = train.unlearned(tables.Run(**run), dataset, split, original, settings, device, progress)
-    identity = {**{key: run[key] for key in tables.SHADOWED_KEY}, "shadow": number}
-    with tables.Writer("shadow", out, record(settings, run=run, device=device)) as writer:
+    net, _ = train.unlearned(schema.Run(**run), dataset, split, original, settings, device, progress)
+    identity = {**{key: run[key] for key in schema.SHADOWED_KEY}, "shadow": number}
+    with tables.Writer(schema.SHADOW, out, record(settings, run=run, device=device)) as writer:
         for role, found in images.by_role(dataset, split, tuple(STATUS)).items():
             constant = {
                 key: np.repeat(value, len(found)) for key, value in {**identity, "status": STATUS[role]}.items()

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import tables
+from unlearn import schema, tables
 from unlearn.provenance import record
 from unlearn.stages.split import SplitError
 
@@ -21,7 +21,7 @@ def shadow_split(dataset: str, half: str, split: str, shadow: int, settings: dic
 
     Raises SplitError for a fraction that forgets no image of the half, or all of it.
     """
-    table = tables.read("dataset", dataset, ["id", "split"])
+    table = tables.read(schema.DATASET, dataset, ["id", "split"])
     ids = table["id"].to_numpy()
     training = table["split"].to_numpy(zero_copy_only=False) == "train"
     learned = np.random.default_rng([settings["seed"], shadow]).permutation(ids[training])[: training.sum() // 2]
@@ -30,7 +30,7 @@ def shadow_split(dataset: str, half: str, split: str, shadow: int, settings: dic
         raise SplitError(f"settings.ulira.fraction: forgets {count} of a shadow's {len(learned)} images")
     role = np.where(training, np.where(np.isin(ids, learned), "retain", "unseen"), "test")
     metadata = record(settings, shadow=shadow)
-    tables.write("split", half, {"id": ids, "role": role}, metadata)
+    tables.write(schema.SPLIT, half, {"id": ids, "role": role}, metadata)
     role = np.where(np.isin(ids, learned[:count]), "forget", role)
-    tables.write("split", split, {"id": ids, "role": role}, metadata)
+    tables.write(schema.SPLIT, split, {"id": ids, "role": role}, metadata)
     log.info("shadow %d: forget %d of %d images", shadow, count, len(learned))

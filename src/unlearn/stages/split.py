@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import tables
+from unlearn import schema, tables
 from unlearn.provenance import record
 
 log = logging.getLogger("unlearn")
@@ -21,7 +21,7 @@ def split(dataset: str, out: str, forget: str, settings: dict[str, Any]) -> None
 
     Raises SplitError for a forget set that is empty, is everything but one class, or names what is not there.
     """
-    table = tables.read("dataset", dataset, ["id", "split", "label"])
+    table = tables.read(schema.DATASET, dataset, ["id", "split", "label"])
     ids, labels = table["id"].to_numpy(), table["label"].to_numpy()
     training = table["split"].to_numpy(zero_copy_only=False) == "train"
     key = f"settings.forgets.{forget}"
@@ -31,7 +31,7 @@ def split(dataset: str, out: str, forget: str, settings: dict[str, Any]) -> None
     if len(np.unique(labels[training & ~np.isin(ids, chosen)])) < 2:
         raise SplitError(f"{key}: what it retains is of one class, and a fairness-gap needs two")
     role = np.where(training, np.where(np.isin(ids, chosen), "forget", "retain"), "test")
-    tables.write("split", out, {"id": ids, "role": role}, record(settings, forget=forget))
+    tables.write(schema.SPLIT, out, {"id": ids, "role": role}, record(settings, forget=forget))
     log.info("%s: forget %d, retain %d, test %d", forget, *((role == r).sum() for r in ("forget", "retain", "test")))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from unlearn import checkpoint, images, models, registry, scopes, tables
+from unlearn import checkpoint, images, models, registry, schema, scopes, tables
 from unlearn.cost import Meter
 from unlearn.hyper import Training, build
 from unlearn.job import AccessError, Job
@@ -15,7 +15,7 @@ from unlearn.models import Classifier, ModelError, Spec
 from unlearn.norms import ProbeError, norm_layers
 from unlearn.progress import NOTHING, Progress
 from unlearn.provenance import record
-from unlearn.tables import Run
+from unlearn.schema import Run
 from unlearn.training import fit
 
 log = logging.getLogger("unlearn")
@@ -169,7 +169,7 @@ def _check_scope(net: Classifier, original: str, scope: str, file: str) -> None:
 
 def chosen(tuning: str) -> dict[str, float]:
     """Parameter → value that a tuning table chose."""
-    table = tables.read("tuning", tuning).to_pandas()
+    table = tables.read(schema.TUNING, tuning).to_pandas()
     row = table[table["chosen"]].iloc[0]
     return {row["parameter"]: float(row["value"])}
 
@@ -183,7 +183,7 @@ def model_spec(dataset: str, model: dict[str, Any]) -> Spec:
 def _write(net: Classifier, job: Job, run: Run, settings: dict[str, Any], model: str, history: str, cost: str) -> None:
     metadata = record(settings, run=vars(run), device=str(job.device), threads=torch.get_num_threads())
     columns = ("epoch", "loss", "lr", "seconds")
-    tables.write("history", history, {key: [row[key] for row in job.history] for key in columns}, metadata, run)
+    tables.write(schema.HISTORY, history, {key: [row[key] for row in job.history] for key in columns}, metadata, run)
     moved = sum(p.numel() for p in net.parameters() if p.requires_grad) if run.method != "original" else 0
     measured = {
         "seconds": job.meter.seconds,
@@ -194,6 +194,6 @@ def _write(net: Classifier, job: Job, run: Run, settings: dict[str, Any], model:
         "device": torch.cuda.get_device_name() if job.device.type == "cuda" else "cpu",
         "precision": job.precision,
     }
-    tables.write("cost", cost, {key: [value] for key, value in measured.items()}, metadata, run)
+    tables.write(schema.COST, cost, {key: [value] for key, value in measured.items()}, metadata, run)
     checkpoint.save(net, model, metadata)
     log.info("%.2f s, peak %.1f MB, %d parameters moved", measured["seconds"], measured["peak_memory"] / 1e6, moved)

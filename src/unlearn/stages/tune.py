@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import images, tables
+from unlearn import images, schema, tables
 from unlearn.metrics.accuracy import accuracy
 from unlearn.metrics.mia_efficacy import confidence, efficacy
 from unlearn.progress import NOTHING, Progress
@@ -44,7 +44,7 @@ def tune(
 
     Raises TuningError if every try diverges.
     """
-    stored = tables.read("predictions", reference)
+    stored = tables.read(schema.PREDICTIONS, reference)
     roles, labels = stored["role"].to_numpy(zero_copy_only=False), stored["label"].to_numpy()
     logits = tables.matrix(stored["logits"])
     target = four({role: (labels[roles == role], logits[roles == role]) for role in ROLES})
@@ -57,7 +57,7 @@ def tune(
     best = next(i for i, row in enumerate(rows) if row["distance"] == min(distances))
     columns = {key: [row[key] for row in rows] for key in rows[0]} | {"chosen": [i == best for i in range(len(rows))]}
     identity = {key: np.repeat(value, len(rows)) for key, value in run.items()}
-    tables.write("tuning", out, identity | columns, record(settings, run=run, device=device))
+    tables.write(schema.TUNING, out, identity | columns, record(settings, run=run, device=device))
 
 
 def tries(
@@ -82,7 +82,7 @@ def tries(
             tried = {**settings, "method": {**settings["method"], parameter: value}}
             try:
                 with progress.part(phase):
-                    net = train.unlearned(tables.Run(**run), dataset, split, original, tried, device, progress)[0]
+                    net = train.unlearned(schema.Run(**run), dataset, split, original, tried, device, progress)[0]
                 outputs = {
                     role: (part.labels.numpy(), predict.logits(net, part, device)) for role, part in sets.items()
                 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn import failures, tables
+from unlearn import failures, schema, tables
 from unlearn.analysis.ulira import attack
 from unlearn.failures import RunFailed
 from unlearn.provenance import record
@@ -22,7 +22,7 @@ def ulira(shadows: Sequence[str], out: str, settings: dict[str, Any]) -> None:
     frames, reasons = [], []
     for path in shadows:
         try:
-            frames.append(tables.read("shadow", path).to_pandas())
+            frames.append(tables.read(schema.SHADOW, path).to_pandas())
         except RunFailed as error:
             reasons.append(str(error))
     if reasons:
@@ -31,4 +31,4 @@ def ulira(shadows: Sequence[str], out: str, settings: dict[str, Any]) -> None:
         failures.mark(out, {}, reasons[0])
         return
     found = attack(pd.concat(frames, ignore_index=True), settings["confidence"])
-    tables.write("ulira", out, found, record(settings, shadows=len(frames)))
+    tables.write(schema.ULIRA, out, found, record(settings, shadows=len(frames)))
