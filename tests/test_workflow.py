@@ -45,8 +45,8 @@ def study(tmp_path_factory) -> Copy:
 def test_every_product_is_there(study):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     figures = {f"{name}.{kind}" for name in config["figures"] for kind in ("pdf", "png", "csv")}
-    assert {path.name for path in (study.root / "results/figures").iterdir()} == figures
-    pages = {path.name for path in (study.root / "results/tables").iterdir()}
+    assert {path.name for path in (study.root / "results/figures").glob("[!.]*")} == figures
+    pages = {path.name for path in (study.root / "results/tables").glob("[!.]*")}
     assert pages == {"main.csv", "main.md", "main.tex", "verdicts.md"}
     for name in figures:
         assert (study.root / "results/figures" / name).stat().st_size > 100
