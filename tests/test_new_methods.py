@@ -297,11 +297,19 @@ def test_neggrad_plus_is_the_weighted_difference():
 
 def test_neggrad_plus_shuffles_and_augments_every_pass():
     job = make_job(neggrad_plus, augment={"crop": 1, "flip": True})
-    stream = neggrad_plus.passes(job, "forget", 8)
+    stream = neggrad_plus.passes(job, "forget", 8, 0)
     first, second = next(stream), next(stream)
     assert not torch.equal(first.y, second.y) or not torch.equal(first.x, second.x)
     assert torch.equal(first.y.sort().values, second.y.sort().values)
     assert torch.equal(second.x, next(job.batches("forget", 2, 8)).x)
+
+
+def test_neggrad_plus_finds_its_place_in_the_stream():
+    job = make_job(neggrad_plus, augment={"crop": 1, "flip": True})
+    stream = neggrad_plus.passes(job, "forget", 3, 0)
+    whole = [next(stream) for _ in range(9)]
+    for first in range(8):
+        assert torch.equal(next(neggrad_plus.passes(job, "forget", 3, first)).x, whole[first].x)
 
 
 # l1_sparse

@@ -118,7 +118,7 @@ def edit(path, name):
         ("src/unlearn/schema.py", "TRAJECTORY", set()),
         ("src/unlearn/schema.py", "COMPARISONS", {"figure/cost"}),
         ("src/unlearn/schema.py", "TABLES", set()),
-        ("src/unlearn/provenance.py", "record", WRITERS),
+        ("src/unlearn/provenance.py", "record", set(STAGES)),
         ("src/unlearn/launch.py", "serve", set(STAGES)),
         ("scripts/split.py", "", {"split"}),
         ("scripts/unlearn.py", "", UNLEARN),

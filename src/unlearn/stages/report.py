@@ -48,12 +48,12 @@ def table(
 ) -> None:
     """The main table: full precision as CSV, rounded with intervals as Markdown and LaTeX; and the page
     of verdicts on the conjectures, of failed gates and of failed runs."""
-    paths = {"conjectures": conjectures, "gates": gates, "failures": failures, "comparisons": comparisons}
-    found = _read(paths, tuple(paths))
+    judged, gated = tables.read(schema.CONJECTURES, conjectures), tables.read(schema.GATES, gates)
+    lost = tables.read(schema.FAILURES, failures).to_pandas()
     settings = {**settings, "headline_eps": headlines(grid, settings["norms"])}
-    frame = main_table(found["comparisons"], found["failures"], settings)
+    frame = main_table(tables.read(schema.COMPARISONS, comparisons).to_pandas(), lost, settings)
     texts = {
-        verdicts: page(found["conjectures"], found["gates"], found["failures"], settings),
+        verdicts: page(judged.to_pandas(), gated.to_pandas(), lost, settings),
         markdown: to_markdown(frame, settings),
         latex: to_latex(frame, settings),
     }
