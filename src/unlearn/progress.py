@@ -6,6 +6,7 @@ done. Random streams derive from (seed, purpose, epoch), so what has to be kept 
 optimiser, and how far they are.
 """
 
+import io
 import logging
 import os
 import shutil
@@ -77,7 +78,9 @@ class Progress:
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(f".{os.getpid()}.part")
             try:
-                torch.save({"identity": self.identity, "state": state}, part)
+                whole = io.BytesIO()  # torch hides why it cannot write to a file
+                torch.save({"identity": self.identity, "state": state}, whole)
+                part.write_bytes(whole.getbuffer())
                 os.replace(part, path)
             finally:
                 part.unlink(missing_ok=True)

@@ -1,0 +1,118 @@
+"""A full disk, a file size limit and too little memory: one clear line, nothing that passes for a result, and
+the same job later completes."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from unlearn import checkpoint, ledger, tables
+from unlearn.stages import split
+
+MODEL = {"model": "resnet18", "args": {"layers": [1, 1, 1, 1], "channels": [16, 16, 32, 32]}, "stem": "cifar"}
+SETTINGS = {
+    "model": {**MODEL, "normalize": {"mean": [0.5], "std": [0.5]}},
+    "method": {"epochs": 2, "batch_size": 8, "lr": 0.01},
+    "augment": {"crop": 0, "flip": False},
+    "precision": "float32",
+    "stored_prefix": 0.0,
+}
+MOUNT = "mount -t tmpfs -o size=300k none {folder} && "
+
+
+def can_mount() -> bool:
+    """Whether this user may mount a file system of its own."""
+    command = ["unshare", "--mount", "--map-root-user", "sh", "-c", MOUNT.format(folder="/mnt") + "true"]
+    return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def job(dataset, tmp_path):
+    """``job(before, shell)``: unlearn by CF in a process of its own, in which ``before`` (Python) runs first;
+    ``shell`` goes before the command. Returns the process; ``job.outputs`` are its files."""
+    from unlearn.models import Spec, create
+
+    original, roles = str(tmp_path / "original.safetensors"), str(tmp_path / "split.parquet")
+    checkpoint.save(create(Spec(**MODEL, classes=4, shape=(1, 8, 8)), 0), original, {})
+    split.split(dataset, roles, "some", {"kind": "random", "fraction": 0.2, "seed": 0})
+    folder = tmp_path / "run"
+    folder.mkdir()
+    outputs = {name: str(folder / f"{name}.parquet") for name in ("history", "cost")}
+    outputs["model"] = str(folder / "model.safetensors")
+    given = {"dataset": dataset, "split": roles, "original": original, "tuning": None, "settings": SETTINGS}
+    run = {"arch": "net", "forget": "some", "method": "cf", "scope": "all", "seed": 0}
+    request = {
+        "target": "unlearn.stages.train:unlearn",
+        "arguments": {"run": run, "device": "cpu", **given},
+        "files": outputs,
+        "inputs": [dataset, roles, original],
+        "outputs": list(outputs.values()),
+        "log": str(tmp_path / "job.log"),
+        "code": "",
+        "threads": 1,
+        "checkpoint_seconds": 0,
+    }
+
+    def start(before="", shell=""):
+        load = "import json, sys, resource, torch, timm, unlearn.stages.train\n"
+        code = f"{load}{before}\nfrom unlearn.launch import serve\nsys.exit(serve(json.loads({json.dumps(request)!r})))"
+        command = [sys.executable, "-c", code]
+        if shell:
+            line = shell.format(folder=folder) + 'exec "$0" "$@"'
+            command = ["unshare", "--mount", "--map-root-user", "sh", "-c", line, *command]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+    start.outputs, start.folder = outputs, folder
+    return start
+
+
+def failed_cleanly(done, job, *words):
+    """One line with one of the words, exit code not 0, and no output, record or part of one."""
+    assert done.returncode not in (0, None)
+    (line,) = done.stderr.strip().splitlines()
+    assert any(word in line for word in words), line
+    assert "Traceback" not in done.stderr
+    left = [p.name for p in job.folder.rglob("*") if p.is_file()]
+    assert not [name for name in left if name.endswith((".part", ".json", ".lock"))]
+    assert not os.path.exists(job.outputs["model"])
+
+
+def completes(job):
+    done = job()
+    assert done.returncode == 0, done.stderr
+    assert checkpoint.load(job.outputs["model"])
+    assert len(tables.read(tables_of(), job.outputs["history"])) == 2
+    assert ledger.read(ledger.record_of(job.outputs["history"]))
+    assert not list(job.folder.rglob("*.progress"))
+
+
+def tables_of():
+    from unlearn import schema
+
+    return schema.HISTORY
+
+
+@pytest.mark.skipif(not can_mount(), reason="this user may not mount a file system")
+def test_a_full_disk(job):
+    failed_cleanly(job(shell=MOUNT), job, "No space left on device")
+    completes(job)
+
+
+def test_a_limit_on_file_size(job):
+    """The smaller files fit, the weights do not."""
+    limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, {resource.RLIM_INFINITY}))"
+    failed_cleanly(job(limit), job, "File too large")
+    completes(job)
+
+
+def test_too_little_memory(job):
+    now = "int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()"
+    limit = f"resource.setrlimit(resource.RLIMIT_AS, ({now} + (8 << 20),) * 2)"
+    failed_cleanly(job(limit), job, "memory", "MemoryError", "allocate")
+    completes(job)
