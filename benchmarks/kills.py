@@ -187,6 +187,7 @@ SAME = {".safetensors": same_weights, ".parquet": same_table, ".md": same_text}
 
 
 def main(kills: int, seed: int, folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs, and theirs, ignore it
     chance, started = random.Random(seed), time.monotonic()
     folder.mkdir(parents=True)
     study, reference = Study(folder), folder / "reference"
