@@ -87,25 +87,23 @@ def same(one, other):
 @pytest.mark.parametrize("method", registry.names("methods"))
 def test_every_method_resumes_to_the_same_bits(spec, cf_job, method, tmp_path):
     straight = outcome(spec, cf_job(method, Progress()), method)
-    for after in (1, 5):
-        folder = tmp_path / str(after)
-        try:
-            outcome(spec, cf_job(method, Stopped(folder, after)), method)
-            assert method in AT_ONCE
-        except SystemExit:
-            assert list(folder.iterdir())
-        assert same(straight, outcome(spec, cf_job(method, Progress(folder, "job")), method))
+    try:
+        outcome(spec, cf_job(method, Stopped(tmp_path, 5)), method)
+        assert method in AT_ONCE
+    except SystemExit:
+        assert list(tmp_path.iterdir())
+    assert same(straight, outcome(spec, cf_job(method, Progress(tmp_path, "job")), method))
 
 
 def test_stopped_again_and_again(spec, cf_job, tmp_path):
     straight, stops = outcome(spec, cf_job("unsir", Progress()), "unsir"), 0
     while True:
         try:
-            found = outcome(spec, cf_job("unsir", Stopped(tmp_path / "p", 2)), "unsir")
+            found = outcome(spec, cf_job("unsir", Stopped(tmp_path / "p", 4)), "unsir")
             break
         except SystemExit:
             stops += 1
-    assert stops > 5
+    assert stops > 3
     assert same(straight, found)
 
 
@@ -175,7 +173,7 @@ def test_every_attack_resumes_to_the_same_outcome(net, make_images, attack, tmp_
         )
 
     straight, stops = found(Progress()), 0
-    for after in (1, 2, 5):
+    for after in (1, 4):
         folder = tmp_path / str(after)
         try:
             found(Stopped(folder, after))
