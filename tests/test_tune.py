@@ -28,7 +28,8 @@ def test_every_method_declares_seven_tries_that_its_settings_allow(name):
 
 @pytest.fixture
 def tuned(spec, dataset, split, tmp_path, monkeypatch):
-    """``tuned(values)``: the tuning table of CF's learning rate on a tiny model, as a frame."""
+    """``tuned(values)``: the path of the tuning table of CF's learning rate on a tiny model."""
+    from unlearn.progress import NOTHING
     from unlearn.stages import predict, train, tune
 
     model = {"model": spec.model, "args": spec.args, "stem": spec.stem, "normalize": spec.normalize}
@@ -44,10 +45,10 @@ def tuned(spec, dataset, split, tmp_path, monkeypatch):
     reference = str(tmp_path / "predictions.parquet")
     predict.predict({**RUN, "method": "retrain"}, retrained, dataset, split, reference, "cpu")
 
-    def run(values):
+    def run(values, progress=NOTHING):
         path = str(tmp_path / "tuning.parquet")
         settings = {"method": {"epochs": 1, "batch_size": 16}, "grid": {"lr": values}, **common}
-        tune.tune(RUN, dataset, split, original, reference, path, settings, "cpu")
+        tune.tune(RUN, dataset, split, original, reference, path, settings, "cpu", progress)
         return path
 
     return run
@@ -62,6 +63,31 @@ def test_the_nearest_to_retraining_is_chosen(tuned):
     assert found["chosen"].tolist() == [i == found["distance"].argmin() for i in range(3)]
     assert chosen(path) == {"lr": found.loc[found["distance"].idxmin(), "value"]}
     assert set(found["seed"]) == {1000}
+
+
+@pytest.mark.parametrize("after", [1, 4])
+def test_goes_on_where_it_was_killed(tuned, tmp_path, monkeypatch, after):
+    """In the second step of the first try, or of the third: a try takes two steps."""
+    from unlearn.progress import Progress
+    from unlearn.stages import train
+
+    class Stopped(Progress):
+        steps = 0
+
+        @property
+        def due(self):
+            type(self).steps += 1
+            self.stopping = self.steps > after
+            return super().due
+
+    values = [0.0, 0.01, 0.1]
+    straight = tables.read(schema.TUNING, tuned(values))
+    with pytest.raises(SystemExit):
+        tuned(values, Stopped(tmp_path / "progress", "job", seconds=1e9))
+    trained, unlearned = [], train.unlearned
+    monkeypatch.setattr(train, "unlearned", lambda *a: trained.append(a) or unlearned(*a))
+    assert tables.read(schema.TUNING, tuned(values, Progress(tmp_path / "progress", "job"))).equals(straight)
+    assert len(trained) == 3 - after // 2
 
 
 def test_distances_are_mean_gaps_of_four_metrics(tuned, dataset, split, tmp_path):
