@@ -48,8 +48,9 @@ def table(
 ) -> None:
     """The main table: full precision as CSV, rounded with intervals as Markdown and LaTeX; and the page
     of verdicts on the conjectures, of failed gates and of failed runs."""
-    paths = {"conjectures": conjectures, "gates": gates, "failures": failures, "comparisons": comparisons}
-    found = _read(paths, tuple(paths))
+    declared = (schema.CONJECTURES, schema.GATES, schema.FAILURES, schema.COMPARISONS)
+    paths = (conjectures, gates, failures, comparisons)
+    found = {t.name: tables.read(t, path).to_pandas() for t, path in zip(declared, paths, strict=True)}
     settings = {**settings, "headline_eps": headlines(grid, settings["norms"])}
     frame = main_table(found["comparisons"], found["failures"], settings)
     texts = {
