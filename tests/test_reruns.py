@@ -187,7 +187,7 @@ def test_resources_threads_profile_cores_and_device(study):
             "**model(45),\n    params:\n        run=identity,\n        code",
         ),
         study.edited("workflow/rules/resources.smk", "BASE_MB = 3000", "BASE_MB = 5000"),
-        study.edited("profiles/default/profile.yaml", "show-failed-logs: true", "retries: 2"),
+        study.edited("profiles/default/profile.yaml", "scheduler: greedy", "scheduler: greedy\nretries: 2"),
         configured(study, changed(device="cpu")),
     ):
         assert study.planned("all", "--cores", "7") == set()
