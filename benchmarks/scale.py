@@ -1,6 +1,6 @@
 """How a large study behaves before any model is trained: CPU seconds and memory to plan it, and to collect its metrics.
 
-`python benchmarks/scale.py --runs 1000 5000`: for each number of runs the default study with as many seeds as that
+`python benchmarks/scale.py --plan 1000 5000 --collect 20000`: for each number of runs the default study with as many seeds as that
 takes is planned from nothing (`snakemake -n all`), and made-up metrics of as many runs are collected. Linux.
 """
 
@@ -81,22 +81,23 @@ collect("metrics", [str(p) for p in sorted(folder.iterdir())], str(folder.parent
 """
 
 
-def main(numbers: list[int], folder: Path, limit: float) -> None:
+def main(planned: list[int], collected: list[int], folder: Path, limit: float) -> None:
     folder.mkdir(parents=True)
     for part in PARTS:
         (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, folder / part)
     print("| runs | jobs | plan, CPU s | plan, MB |\n|---:|---:|---:|---:|")
-    for runs in numbers:
+    for runs in planned:
         print(plan(runs, folder, limit), flush=True)
     print("\n| runs | rows | collect, CPU s | collect, MB | table, MB |\n|---:|---:|---:|---:|---:|")
-    for runs in numbers:
+    for runs in collected:
         print(collect(runs, folder, limit), flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, nargs="+", default=[1000, 5000])
-    parser.add_argument("--limit", type=float, default=600, help="seconds a plan may take")
+    parser.add_argument("--plan", type=int, nargs="*", default=[1000, 5000], help="numbers of runs")
+    parser.add_argument("--collect", type=int, nargs="*", default=[1000, 5000, 20000], help="numbers of runs")
+    parser.add_argument("--limit", type=float, default=600, help="seconds that one of them may take")
     parser.add_argument("--folder", type=Path, default=Path("build/scale"), help="must not exist yet")
     given = parser.parse_args()
-    main(given.runs, given.folder.resolve(), given.limit)
+    main(given.plan, given.collect, given.folder.resolve(), given.limit)
