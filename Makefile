@@ -28,7 +28,7 @@ $(BIN)/.installed: requirements.txt
 
 # Keeps the versions that still fit; `make requirements UPGRADE=--upgrade` takes the newest.
 requirements:
-	uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --extra dev $(UPGRADE) pyproject.toml -o requirements.txt
+	uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --extra dev --extra slurm $(UPGRADE) pyproject.toml -o requirements.txt
 	sed -i '1i # Resolved from pyproject.toml by `make requirements`; install with --no-deps.' requirements.txt
 
 clean:

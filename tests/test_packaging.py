@@ -15,8 +15,8 @@ NAMES_IN_CONDA = {"torch": "pytorch"}
 
 
 def bounds() -> dict[str, str]:
-    """Package → version bound, of the project and of its development extra."""
-    listed = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    """Package → version bound, of the project and of its extras."""
+    listed = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
     return {r.name: str(r.specifier) for r in map(Requirement, listed)}
 
 

@@ -183,10 +183,11 @@ def test_resources_threads_profile_cores_and_device(study):
         study.edited("workflow/rules/models.smk", message, f"threads: 2\n    {message}"),
         study.edited(
             "workflow/rules/evaluation.smk",
-            "gpu=gpus,\n    params:\n        run=identity,\n        code",
-            "gpu=gpus,\n        mem_mb=4000,\n    params:\n        run=identity,\n        code",
+            "**model(30),\n    params:\n        run=identity,\n        code",
+            "**model(45),\n    params:\n        run=identity,\n        code",
         ),
-        study.edited("profiles/default/profile.yaml", "show-failed-logs: true", "retries: 2"),
+        study.edited("workflow/rules/resources.smk", "BASE_MB = 3000", "BASE_MB = 5000"),
+        study.edited("profiles/default/profile.yaml", "scheduler: greedy", "scheduler: greedy\nretries: 2"),
         configured(study, changed(device="cpu")),
     ):
         assert study.planned("all", "--cores", "7") == set()

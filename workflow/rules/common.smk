@@ -239,8 +239,3 @@ def forget_list(wildcards):
     """The file of ids that a forget set is read from, if it is of that kind; its settings name it."""
     chosen = STUDY.split_settings(wildcards.forget)
     return [chosen["file"]] if chosen["kind"] == "ids" else []
-
-
-def gpus(_):
-    """GPUs that a job which runs a model reserves; `device: auto` reserves none."""
-    return int(STUDY.config["device"] == "cuda")

@@ -24,7 +24,7 @@ rule grid:
     conda:
         "../../environment.yml"
     resources:
-        gpu=gpus,
+        **(model(60) if STUDY.calibration else cpu(15)),
     params:
         settings=settings("grid"),
         code=code("grid"),

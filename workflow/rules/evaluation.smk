@@ -10,7 +10,7 @@ rule predict:
     conda:
         "../../environment.yml"
     resources:
-        gpu=gpus,
+        **model(30),
     params:
         run=identity,
         code=code("predict"),
@@ -32,7 +32,7 @@ rule probe:
     conda:
         "../../environment.yml"
     resources:
-        gpu=gpus,
+        **model(30),
     params:
         run=identity,
         settings=settings("probe"),
@@ -55,7 +55,7 @@ rule follow:
     conda:
         "../../environment.yml"
     resources:
-        gpu=gpus,
+        **model(60),
     params:
         settings=settings("probe"),
         code=code("follow"),
@@ -78,7 +78,7 @@ rule attack:
     conda:
         "../../environment.yml"
     resources:
-        gpu=gpus,
+        **model(120),
     params:
         run=identity,
         settings=settings("attack", "attack"),
@@ -106,6 +106,8 @@ rule measure:
         f"{RUN_LOG}/measure.log",
     conda:
         "../../environment.yml"
+    resources:
+        **cpu(15),
     params:
         run=identity,
         metrics=" ".join(STUDY.config["metrics"]),

@@ -11,7 +11,7 @@ rule pretrain:
     conda:
         "../../environment.yml"
     resources:
-        gpu=gpus,
+        **model(training_minutes),
     params:
         settings=settings("training", "arch"),
         follow=STUDY.config["settings"]["follow"],
@@ -38,7 +38,7 @@ rule retrain:
     conda:
         "../../environment.yml"
     resources:
-        gpu=gpus,
+        **model(training_minutes),
     params:
         run=identity,
         settings=settings("training", "arch"),
@@ -62,7 +62,7 @@ rule tune:
     conda:
         "../../environment.yml"
     resources:
-        gpu=gpus,
+        **model(tuning_minutes),
     params:
         run=tuning_identity,
         settings=settings("tuning", "arch", "method"),
@@ -90,7 +90,7 @@ rule unlearn:
     conda:
         "../../environment.yml"
     resources:
-        gpu=gpus,
+        **model(method_minutes),
     params:
         run=identity,
         settings=settings("method", "arch", "method"),

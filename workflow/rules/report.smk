@@ -49,6 +49,8 @@ rule analyse:
         "<logs>/analyse.log",
     conda:
         "../../environment.yml"
+    resources:
+        **cpu(60, mem_mb=4000),
     params:
         settings=settings("analysis"),
         code=code("analyse"),

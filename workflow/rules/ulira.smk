@@ -31,7 +31,7 @@ rule shadow_pretrain:
     conda:
         "../../environment.yml"
     resources:
-        gpu=gpus,
+        **model(training_minutes),
     params:
         run=half_identity,
         settings=settings("training", "arch"),
@@ -55,7 +55,7 @@ rule shadow:
     conda:
         "../../environment.yml"
     resources:
-        gpu=gpus,
+        **model(method_minutes),
     params:
         run=shadow_identity,
         settings=settings("method", "arch", "method"),
@@ -79,6 +79,8 @@ rule ulira:
         "<logs>/ulira/{arch}/{method}-{scope}.log",
     conda:
         "../../environment.yml"
+    resources:
+        **cpu(30),
     params:
         settings=settings("analysis"),
         code=code("ulira"),

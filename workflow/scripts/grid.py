@@ -6,5 +6,6 @@ launch(
     "unlearn.stages.grid:grid",
     snakemake,
     settings=snakemake.params.settings,
-    device=snakemake.config["device"],
+    # Radii that are given are written down, on a node that need not have the device.
+    device=snakemake.config["device"] if snakemake.input else "cpu",
 )

@@ -1,0 +1,215 @@
+"""The workflow on a real SLURM, and what becomes of it when the cluster does what clusters do."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import slurm
+from kills import differences
+from safetensors.numpy import load_file
+from slurm import Submitted, until
+from tiny import Copy
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("slurm"),
+    pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing()),
+]
+
+STUDY = """
+seeds: [0]
+archs: [net]
+methods: [retrain]
+scopes: [all]
+attacks: [pgd]
+figures: [fairness_gap]
+device: cpu
+checkpoint_seconds: 0.0         # after every step
+settings:
+  archs:
+    net:
+      label: tiny
+      model: resnet18
+      args: {layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}
+      stem: cifar
+      train: {epochs: 3, lr: 0.05, batch_size: 64}
+      methods: {}
+  attacks: {pgd: {steps: 3}}
+  follow: 0
+  samples: {test: 40, retain: 20, forget: 20}
+  analysis: {resamples: 100}
+"""
+MODELS = [f"results/pretrained/net/seed{seed}/model.safetensors" for seed in range(4)]
+RETRAINED = "results/runs/net/random10/retrain-all/seed0/model.safetensors"
+SECONDS = 400  # for Snakemake to end
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with slurm.cluster() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory) -> Copy:
+    """The study of one seed, and the pretrained models of the others, made without a cluster."""
+    copy = Copy(tmp_path_factory.mktemp("local"), STUDY)
+    copy.run("all", *MODELS)
+    return copy
+
+
+@pytest.fixture
+def submitted(tmp_path, cluster):
+    """``submitted(study)``: a copy that submits to the cluster; nothing of it runs any more afterwards."""
+    copies = []
+
+    def make(study: str) -> Submitted:
+        copies.append(Submitted(tmp_path, study, cluster))
+        return copies[-1]
+
+    yield make
+    for copy in copies:
+        copy.close()
+
+
+def same_weights(one: Copy, other: Copy, *paths: str) -> bool:
+    for path in paths:
+        a, b = load_file(one.root / path), load_file(other.root / path)
+        assert a.keys() == b.keys()
+        assert all((a[name] == b[name]).all() for name in a), path
+    return True
+
+
+def leftovers(copy: Copy) -> list[Path]:
+    return [path for path in copy.root.rglob(".made/*") if path.suffix in (".part", ".progress", ".lock")]
+
+
+def test_study_is_that_of_one_machine(submitted, local):
+    copy = submitted(STUDY)
+    done = copy.snakemake("all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    reference = local.root / "results"
+    assert [d for d in differences(reference, copy.root / "results") if "pretrained/net/seed" not in d] == []
+    assert {job["Partition"] for job in copy.jobs()} == {"cpu"}
+    assert copy.planned("all") == set()
+
+
+def pretraining(copy: Submitted) -> dict[str, list[dict[str, str]]]:
+    """Model → the jobs that were to make it, in order of submission."""
+    found = {model: [] for model in MODELS}
+    for job in copy.jobs():
+        seed = job["Comment"].removeprefix("rule_pretrain_wildcards_net_")
+        found[f"results/pretrained/net/seed{seed}/model.safetensors"].append(job)
+    return found
+
+
+def waits(copy: Submitted, model: str) -> bool:
+    """Whether a job waits for another that makes the same model."""
+    log = copy.root / "logs" / Path(model).parent.relative_to("results").with_suffix(".log")
+    return log.exists() and "another process is making this" in log.read_text()
+
+
+def ended(copy: Submitted, running: subprocess.Popen) -> int:
+    """Exit status of Snakemake, which must not hang."""
+    try:
+        return running.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        running.kill()
+        raise AssertionError(f"no end within {SECONDS} s: {copy.output}") from None
+
+
+def test_what_the_cluster_takes_away_is_made_again(submitted, local, cluster):
+    """The controller restarts; one job is requeued, one cancelled, one preempted, one is on a node that is lost."""
+    copy = submitted(STUDY)
+    running = copy.start(*MODELS)
+    held = {model: copy.hold(model) for model in MODELS}
+    first = {model: jobs[0] for model, jobs in pretraining(copy).items()}
+    on = {node: [model for model in MODELS if first[model]["NodeList"] == node] for node in slurm.NODES}
+    (requeued, cancelled), (lost, preempted) = on["n1"], on["n2"]
+    number = {model: first[model]["JobId"] for model in MODELS}
+
+    cluster.stop_controller()
+    cluster.start_controller()
+    assert [job["JobState"] for jobs in pretraining(copy).values() for job in jobs] == ["RUNNING"] * 4
+
+    cluster.call("scancel", number[cancelled])
+    cluster.call("scontrol", "requeue", number[requeued])
+    urgent = cluster.urgent("n2")
+    until(lambda: cluster.job(urgent)["JobState"] == "RUNNING", "the urgent job")
+    if cluster.job(number[lost])["JobState"] != "RUNNING":
+        lost, preempted = preempted, lost
+    with cluster.lost("n2"):
+        cluster.start_soon(number[requeued])
+        cluster.start_soon(number[lost])
+        until(lambda: waits(copy, lost), f"{lost}: the second job waits", 150)
+        os.kill(held[lost], signal.SIGCONT)
+        assert ended(copy, running) == 0, copy.output
+
+    jobs = pretraining(copy)
+    assert [job["Restarts"] for job in jobs[requeued]] == ["1"]
+    assert [job["Restarts"] for job in jobs[lost]] == ["1"]
+    assert [job["JobState"] for job in jobs[cancelled]] == ["CANCELLED", "COMPLETED"]
+    assert len(jobs[preempted]) == 2
+    assert same_weights(local, copy, *MODELS)
+    assert leftovers(copy) == []
+
+
+def test_killed_snakemake_is_started_again_and_nobody_else_writes(submitted, local):
+    copy = submitted(STUDY)
+    running = copy.start(MODELS[0])
+    first = copy.hold(MODELS[0])
+    running.kill()
+    running.wait()
+    assert "--unlock" in copy.snakemake(MODELS[0]).stderr
+    copy.run("--unlock")
+    running = copy.start(MODELS[0])
+    until(lambda: waits(copy, MODELS[0]), "the second job waits", 150)
+    assert not (copy.root / MODELS[0]).exists()
+    os.kill(first, signal.SIGCONT)
+    assert ended(copy, running) == 0, copy.output
+    assert [job["JobState"] for job in pretraining(copy)[MODELS[0]]] == ["COMPLETED", "COMPLETED"]
+    assert same_weights(local, copy, MODELS[0])
+    assert leftovers(copy) == []
+
+
+def test_job_past_its_time_or_memory_gets_more_and_goes_on(submitted, local, cluster):
+    copy = submitted(STUDY)
+    running = copy.start(MODELS[0], RETRAINED, "--set-resources", "pretrain:mem_mb=400*attempt**3")
+    copy.hold(RETRAINED)
+    late = next(job["JobId"] for job in copy.jobs() if job["Comment"].startswith("rule_retrain"))
+    cluster.call("scontrol", "update", f"JobId={late}", "TimeLimit=1")
+    assert ended(copy, running) == 0, copy.output
+    memory = [job for job in copy.jobs() if job["Comment"].startswith("rule_pretrain")]
+    assert [job["JobState"] for job in memory] == ["FAILED", "COMPLETED"]
+    assert [job["MinMemoryNode"] for job in memory] == ["400M", "3200M"]
+    assert "exceeded memory limit" in Path(memory[0]["StdOut"]).read_text()
+    runtime = [job for job in copy.jobs() if job["Comment"].startswith("rule_retrain")]
+    assert [job["JobState"] for job in runtime] == ["TIMEOUT", "COMPLETED"]
+    assert [job["TimeLimit"] for job in runtime] == ["00:01:00", "01:12:00"]
+    for job in (memory[0], runtime[0]):
+        assert job["StdOut"] in copy.output
+    assert same_weights(local, copy, MODELS[0], RETRAINED)
+    assert leftovers(copy) == []
+
+
+@pytest.mark.parametrize("line", ["gpu_type: fake", "gpu_gres: gpu:fake:1"])
+def test_failing_job_names_its_log_and_only_models_take_a_gpu(submitted, line):
+    """There is no GPU here, so a job that gets one by its name fails."""
+    copy = submitted(STUDY.replace("device: cpu", "device: cuda"))
+    profile = copy.root / "profiles/slurm/profile.yaml"
+    profile.write_text(profile.read_text().replace("  runtime: 15", f"  {line}\n  runtime: 15"))
+    done = copy.snakemake(MODELS[0], "results/grid.parquet", "--retries", "0")
+    output = done.stdout + done.stderr
+    assert done.returncode == 1
+    grid, pretrain = sorted(copy.jobs(), key=lambda job: job["Comment"])
+    key = {"gpu_type": "TresPerJob", "gpu_gres": "TresPerNode"}[line.split(":")[0]]
+    assert (pretrain["Partition"], pretrain[key], pretrain["JobState"]) == ("gpu", "gres:gpu:fake:1", "FAILED")
+    assert (grid["Partition"], grid["JobState"]) == ("cpu", "COMPLETED")
+    assert not {"TresPerJob", "TresPerNode"} & set(grid)
+    assert "logs/pretrained/net/seed0.log" in output
+    assert pretrain["StdOut"] in output
+    assert "this machine has no CUDA device" in (copy.root / "logs/pretrained/net/seed0.log").read_text()
+    assert not (copy.root / MODELS[0]).exists()
