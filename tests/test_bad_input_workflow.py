@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from test_workflow import TINY, Copy
+from tiny import TINY, Copy
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bad input")]
 
@@ -16,7 +16,7 @@ FINISHED = {
 @pytest.fixture
 def copy(tmp_path):
     """The project with results that look finished."""
-    found = Copy(tmp_path)
+    found = Copy(tmp_path, TINY)
     for path, text in FINISHED.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)

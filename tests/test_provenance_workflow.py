@@ -8,7 +8,9 @@ import sys
 import time
 
 import pytest
-from test_workflow import TINY, Copy
+import yaml
+from plans import WHOLE_RUN, analysis, end, of_runs, splits
+from tiny import TINY, Copy
 
 from unlearn import ledger
 
@@ -21,22 +23,20 @@ SMALL = (
 )
 RUN = "results/runs/net/listed"
 CF = f"{RUN}/cf-all/seed0"
-WIDE = {"collect": 1, "gate": 1, "analyse": 1, "figure": 2, "table": 1}
-OF_MODEL = {"unlearn": 1, "predict": 1, "probe": 1, "attack": 4, "measure": 1, **WIDE}
+STUDY = yaml.safe_load(SMALL)
+END = end(STUDY)
+WHOLE = of_runs(STUDY, *WHOLE_RUN, methods=["cf"]) | END
+MEASURED = of_runs(STUDY, "measure", methods=["cf"]) | END
+PREDICTED = of_runs(STUDY, "predict", methods=["cf"]) | MEASURED
+ATTACKED = {job for job in WHOLE if job.startswith("Attack by pgd:")} | MEASURED
 
 
 class Study(Copy):
     """A small study that forgets a list of ids."""
 
     def __init__(self, root):
-        super().__init__(root)
-        (root / "tiny.yaml").write_text(SMALL)
+        super().__init__(root, SMALL)
         (root / "forget.txt").write_text("\n".join(map(str, range(100))))
-
-    def unlearn(self, *arguments):
-        environment = {**os.environ, "PYTHONPATH": str(self.root / "src")}
-        command = [sys.executable, "-m", "unlearn", *arguments]
-        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=120)
 
     def rewrite(self, output, **changes):
         """Change the record of a result."""
@@ -84,24 +84,20 @@ def other_ids(path):
     os.utime(path, (1e9, 1e9))
 
 
-MEASURED = {"measure": 1, **WIDE}
-EVERYTHING = {"split": 1, "unlearn": 2, "retrain": 1, "predict": 3, "probe": 3, "attack": 12, "measure": 3, **WIDE}
-
-
 @pytest.mark.parametrize(
     ("path", "damage", "planned"),
     [
-        ("results/metrics.parquet", append, WIDE),
-        ("results/metrics.parquet", os.unlink, WIDE),
-        (f"{CF}/predictions.parquet", truncate, {"predict": 1, **MEASURED}),
-        (f"{CF}/predictions.parquet", os.unlink, {}),  # nothing needs it
-        (f"{CF}/history.parquet", append, OF_MODEL),
-        (f"{CF}/model.safetensors", older_copy, OF_MODEL),
-        (f"{CF}/.made/adversarial-pgd.parquet.json", append, {"attack": 1, **MEASURED}),
-        ("results/figures/cost.png", append, {"figure": 1}),
-        ("results/figures/cost.png", os.unlink, {"figure": 1}),
-        ("results/tables/main.tex", append, {"table": 1}),
-        ("forget.txt", other_ids, EVERYTHING),
+        ("results/metrics.parquet", append, END - {"Collect failures"}),
+        ("results/metrics.parquet", os.unlink, END - {"Collect failures"}),
+        (f"{CF}/predictions.parquet", truncate, PREDICTED),
+        (f"{CF}/predictions.parquet", os.unlink, set()),  # nothing needs it
+        (f"{CF}/history.parquet", append, WHOLE),
+        (f"{CF}/model.safetensors", older_copy, WHOLE),
+        (f"{CF}/.made/adversarial-pgd.parquet.json", append, ATTACKED),
+        ("results/figures/cost.png", append, {"Figure: cost"}),
+        ("results/figures/cost.png", os.unlink, {"Figure: cost"}),
+        ("results/tables/main.tex", append, {"Main table"}),
+        ("forget.txt", other_ids, splits(STUDY) | of_runs(STUDY, *WHOLE_RUN) | END),
     ],
     ids=lambda value: getattr(value, "__name__", None) or (value if isinstance(value, str) else ""),
 )
@@ -113,8 +109,8 @@ def test_what_is_not_what_its_job_wrote_is_planned_again(study, path, damage, pl
 def test_nothing_else_than_the_targets_is_made_again(study):
     append(study.root / "results/figures/cost.png")
     append(study.root / CF / "model.safetensors")
-    assert study.planned(f"{RUN}/original-all/seed0/predictions.parquet") == {}
-    assert study.planned(f"{CF}/predictions.parquet") == {"unlearn": 1, "predict": 1}
+    assert study.planned(f"{RUN}/original-all/seed0/predictions.parquet") == set()
+    assert study.planned(f"{CF}/predictions.parquet") == of_runs(STUDY, "unlearn", "predict", methods=["cf"])
     done = study.snakemake("-n", "results/figures/overview.pdf", "--allowed-rules", "figure")
     assert done.returncode == 0, done.stderr
     assert "made again" not in done.stderr
@@ -129,7 +125,7 @@ def test_damage_is_named_repaired_and_then_over(study):
     assert [line.split(" (sha256")[0] for line in said] == [
         f"results/figures/{name}: not what its job wrote" for name in ("cost.png", "overview.csv")
     ]
-    assert study.planned("all") == {}
+    assert study.planned("all") == set()
     assert study.unlearn("verify", "results").stdout.endswith(" results read, 0 findings\n")
 
 
@@ -143,7 +139,7 @@ def test_upgrades_are_named_or_made_again(study):
     assert "they stay (upgrades: warn)" in done.stderr
     study.run("all", "--config", "upgrades=rerun")
     assert ledger.read(study.root / ledger.record_of(figure))["libraries"]["timm"] != "0.1"
-    assert study.planned("all", "--config", "upgrades=rerun") == {}
+    assert study.planned("all", "--config", "upgrades=rerun") == set()
     assert "results were made with" not in study.snakemake("-n", "all").stderr
 
 
@@ -167,13 +163,13 @@ def test_a_copy_without_times_and_without_snakemakes_memory_is_finished_too(stud
     other = Study(tmp_path / "other")
     shutil.copytree(study.root / "results", other.root / "results", copy_function=shutil.copyfile)
     shutil.copy2(study.root / "forget.txt", other.root)  # what no job made has to keep its time
-    assert other.planned("all") == {}
+    assert other.planned("all") == set()
     path = other.root / "src/unlearn/methods/cf.py"
     path.write_text(path.read_text() + "\nANSWER = 42\n")
-    assert other.planned("all") == OF_MODEL
+    assert other.planned("all") == WHOLE
     path.write_text(path.read_text().removesuffix("\nANSWER = 42\n"))
     (other.root / "tiny.yaml").write_text(SMALL.replace("analysis: {resamples: 100}", "analysis: {resamples: 200}"))
-    assert other.planned("all") == {"analyse": 1, "figure": 2, "table": 1}
+    assert other.planned("all") == analysis(STUDY)
 
 
 def test_a_run_repeated_beside_the_orphans_of_a_killed_one(study):
@@ -195,6 +191,6 @@ def test_a_run_repeated_beside_the_orphans_of_a_killed_one(study):
     first.wait()
     study.run("--unlock")
     study.run("all")
-    assert study.planned("all") == {}
+    assert study.planned("all") == set()
     done = study.unlearn("verify", "results")
     assert done.returncode == 0, done.stdout

@@ -2,11 +2,22 @@
 
 import contextlib
 import copy
-import itertools
 
 import pytest
 import yaml
-from conftest import ROOT
+from plans import (
+    DEFAULT,
+    GRID,
+    WHOLE_RUN,
+    analysis,
+    end,
+    everything,
+    figures,
+    of_runs,
+    pretraining,
+    report,
+    splits,
+)
 from tiny import Copy, WarmCopy
 
 from unlearn.sources import Sources
@@ -26,59 +37,7 @@ STUDY = {
         "methods": {"rl": {"lr": 0.01, "weight_decay": 0.02}},
     },
 }
-DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
-
-
-# --- the jobs of a study, by their messages ------------------------------------------------------------------
-
-DATA = {"Dataset: digits"}
-GRID = {"Radii of attacks"}
-FIGURES = {f"Figure: {name}" for name in DEFAULT["figures"]}
-REPORT = {*FIGURES, "Main table"}
-ANALYSIS = {"Compare with exact retraining, correlate, judge the conjectures", *REPORT}
-END = {"Collect metrics", "Gates", *ANALYSIS}
-
-
-def splits(study):
-    return {f"Split: what {forget} forgets" for forget in study["forgets"]}
-
-
-def pretraining(study):
-    models = list(itertools.product(study["archs"], study["seeds"]))
-    return {
-        *(f"Pretrain: {arch}, seed {seed}" for arch, seed in models),
-        *(f"Follow: the fairness-gap along pretraining of {arch}, seed {seed}" for arch, seed in models),
-        "Collect trajectory",
-    }
-
-
-def of_runs(study, *steps, methods=()):
-    """The jobs of ``steps`` for all runs of the methods, in a study; "attack" stands for all its attacks."""
-    methods = methods or ["original", "retrain", *study["methods"]]
-    wanted = [step for step in steps if step != "attack"]
-    wanted += [f"attack by {attack}" for attack in study["attacks"] if "attack" in steps]
-    found = set()
-    for arch, forget, method, seed in itertools.product(study["archs"], study["forgets"], methods, study["seeds"]):
-        for scope in ["all"] if method in ("original", "retrain") else study["scopes"]:
-            made = {
-                "original": f"Unlearn: original on all layers of {arch}, {forget}, seed {seed}",
-                "retrain": f"Retrain: {arch} without {forget}, all layers, seed {seed}",
-            }.get(method, f"Unlearn: {method} on {scope} layers of {arch}, {forget}, seed {seed}")
-            found |= {
-                made if step == "unlearn" else f"{step.capitalize()}: {method}-{scope}, {arch}, {forget}, seed {seed}"
-                for step in wanted
-            }
-    return found
-
-
-AFTER_MODEL = ("predict", "probe", "attack", "measure")
-WHOLE_RUN = ("unlearn", *AFTER_MODEL)
-
-
-def everything(study):
-    return DATA | GRID | splits(study) | pretraining(study) | of_runs(study, *WHOLE_RUN) | END
-
-
+FIGURES, REPORT, ANALYSIS, END = figures(STUDY), report(STUDY), analysis(STUDY), end(STUDY)
 MEASURE = of_runs(STUDY, "measure") | END
 SALUN = of_runs(STUDY, *WHOLE_RUN, methods=["salun"]) | END
 RL = of_runs(STUDY, *WHOLE_RUN, methods=["rl"]) | END
@@ -269,7 +228,8 @@ TABLES = {
     "DATASET": everything(STUDY),  # the code of the grid reads it, to calibrate
     "HISTORY": MODELS,
     "ACTIVATIONS": of_runs(STUDY, "probe", "measure") | END,
-    "TRAJECTORY": FOLLOWED | {"Collect metrics"} | END,
+    "TRAJECTORY": FOLLOWED | END,
+    "FAILURES": {"Collect trajectory"} | END,  # the code that collects is one
     "CORRELATIONS": ANALYSIS,
     "SHADOW": set(),
 }

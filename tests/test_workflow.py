@@ -8,30 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from tiny import Copy
+from tiny import TINY, Copy
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("study")]
 
-TINY = """
-seeds: [0]
-archs: [net]
-methods: [cf, salun]
-scopes: [last, all]
-settings:
-  datasets: {digits: {eps: {linf: {eps: [0.1, 0.3], headline: 0.1}}}}
-  archs:
-    net:
-      label: tiny
-      model: resnet18
-      args: {layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}
-      stem: cifar
-      train: {epochs: 1, lr: 0.05, batch_size: 64}
-      methods: {cf: {epochs: 1, batch_size: 256}, salun: {epochs: 1, batch_size: 256}}
-  attacks: {pgd: {steps: 3}, noise: {draws: 2}, cascade: {steps: 3, target_steps: 2}}
-  follow: 0
-  samples: {test: 40, retain: 20, forget: 20}
-  analysis: {resamples: 100}
-"""
 RUNS = {("original", "all"), ("retrain", "all"), ("cf", "last"), ("cf", "all"), ("salun", "last"), ("salun", "all")}
 
 

@@ -15,6 +15,26 @@ from conftest import ROOT
 PARTS = ("Snakefile", "config.yaml", "workflow", "src", "profiles", "environment.yml")
 JOB = re.compile(r"^Job \d+: (.*)$", re.M)
 COUNT = re.compile(r"^(all|total) +(\d+)$", re.M)
+TINY = """
+seeds: [0]
+archs: [net]
+methods: [cf, salun]
+scopes: [last, all]
+settings:
+  datasets: {digits: {eps: {linf: {eps: [0.1, 0.3], headline: 0.1}}}}
+  archs:
+    net:
+      label: tiny
+      model: resnet18
+      args: {layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}
+      stem: cifar
+      train: {epochs: 1, lr: 0.05, batch_size: 64}
+      methods: {cf: {epochs: 1, batch_size: 256}, salun: {epochs: 1, batch_size: 256}}
+  attacks: {pgd: {steps: 3}, noise: {draws: 2}, cascade: {steps: 3, target_steps: 2}}
+  follow: 0
+  samples: {test: 40, retain: 20, forget: 20}
+  analysis: {resamples: 100}
+"""
 
 
 class Copy:
@@ -42,6 +62,12 @@ class Copy:
         assert done.returncode == 0, done.stderr
         return messages(done.stdout + done.stderr)
 
+    def unlearn(self, *arguments: str) -> subprocess.CompletedProcess:
+        """The command line of the package."""
+        environment = {**os.environ, "PYTHONPATH": str(self.root / "src")}
+        command = [sys.executable, "-m", "unlearn", *arguments]
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=120)
+
     @contextlib.contextmanager
     def edited(self, file: str, old: str, new: str) -> Iterator[None]:
         """One text in a file replaced by another, and put back at the end."""
@@ -68,6 +94,7 @@ class WarmCopy(Copy):
 import json, os, sys
 import jsonschema, pandas, pyarrow, yaml
 import snakemake.api, snakemake.cli, snakemake.dag, snakemake.workflow
+import smart_open, snakemake.profiles, snakemake.report.html_reporter, snakemake.storage
 from snakemake.executors import touch
 touch.Executor.SLEEPING_TIME = 0  # it pretends that a job takes 0.1 s
 for line in sys.stdin:
