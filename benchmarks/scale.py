@@ -1,7 +1,7 @@
 """How a large study behaves before any model is trained: CPU seconds and memory to plan it, and to collect its metrics.
 
-`python benchmarks/scale.py --plan 1000 5000 --collect 20000`: for each number of runs the default study with as many seeds as that
-takes is planned from nothing (`snakemake -n all`), and made-up metrics of as many runs are collected. Linux.
+`python benchmarks/scale.py --plan 1000 5000 --collect 20000`: for each number of runs the default study is planned from
+nothing (`snakemake -n all`) with as many seeds as that takes, or made-up metrics of so many runs are collected. Linux.
 """
 
 import argparse
