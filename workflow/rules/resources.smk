@@ -49,8 +49,8 @@ def cpu(minutes, mem_mb=2000):
 
 
 def megabytes(files):
-    """Size of files, 0 for small ones. Snakemake's own `input.size_mb` starts an event loop for each job, which was
-    an eighth of the time of planning a large study."""
+    """Size of files. Snakemake's own `input.size_mb` starts an event loop for each job: planning 336 runs takes 23 CPU
+    seconds with it and 17 to 19 without."""
     return sum(os.path.getsize(file) for file in files) // 2**20
 
 
