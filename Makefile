@@ -5,15 +5,19 @@ STUDY ?=
 BIN = .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all test test-fast lint requirements clean
+.PHONY: all test test-fast test-slurm lint requirements clean
 all: $(BIN)/.installed
 	snakemake $(if $(STUDY),--configfile studies/$(STUDY).yaml) --cores $(CORES) all
 
 test: $(BIN)/.installed lint
-	pytest -n $(CORES) tests
+	pytest -n $(CORES) -m "not slurm" tests
+
+# Starts and stops a SLURM on this machine; needs slurmctld, slurmd, slurm-client and munge, and an idle machine.
+test-slurm: $(BIN)/.installed
+	pytest -m slurm tests
 
 test-fast: $(BIN)/.installed
-	pytest -n $(CORES) -m "not slow" tests
+	pytest -n $(CORES) -m "not slow and not slurm" tests
 
 lint: $(BIN)/.installed
 	ruff check .
