@@ -15,7 +15,8 @@ from test_ledger import request
 
 from unlearn import __main__ as command
 from unlearn import audit, ledger, schema, tables
-from unlearn.provenance import LIBRARIES, Sources
+from unlearn.provenance import LIBRARIES
+from unlearn.sources import Sources
 from unlearn.stages.split import split
 from unlearn.verify import Finding, verify
 
