@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from unlearn import failures, ledger, provenance, warm
+from unlearn import cards, failures, ledger, provenance, warm
 from unlearn.progress import Progress
 from unlearn.sources import Sources
 
@@ -122,16 +122,23 @@ def _check_sources(code: str) -> None:
 
 
 def prepare(wanted: str, threads: int) -> str:
-    """The device for ``wanted`` (auto, cuda or cpu), with torch set up for it. Raises DeviceError without one."""
+    """The device for ``wanted`` (auto, cuda or cpu), with torch set up for it: of several cards CUDA's current one
+    is that of the fewest jobs. Raises DeviceError without one."""
     import torch
 
     torch.set_num_threads(threads)
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # CUDA's default rounds a convolution's inputs to 10 bits (TF32)
     torch.backends.cudnn.deterministic = True
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("device: cuda, but this machine has no CUDA device")
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda":
+        if not torch.cuda.is_available():
+            raise DeviceError("device: cuda, but this machine has no CUDA device")
+        if (number := torch.cuda.device_count()) > 1:
+            names = cards.visible(number)
+            card = cards.take(names)
+            torch.cuda.set_device(card)
+            log.info("card %s of %s", names[card], ", ".join(names))
     return wanted
 
 
