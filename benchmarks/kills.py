@@ -18,11 +18,10 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import project
 import psutil
 from safetensors.numpy import load_file
 
-ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("Snakefile", "config.yaml", "workflow", "src", "profiles", "environment.yml")
 STUDY = """
 seeds: [0]
 archs: [net]
@@ -56,16 +55,18 @@ class Study:
 
     def __init__(self, root: Path):
         self.root = root
-        for part in PARTS:
-            (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, root / part)
-        (root / "tiny.yaml").write_text(STUDY)
+        project.copy(root, STUDY)
 
     def start(self, *arguments: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "snakemake", "--configfile", "tiny.yaml", "--cores", "2", *arguments]
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        command = [sys.executable, "-m", "snakemake", "--configfile", project.OVERLAY, "--cores", "2", *arguments]
         with open(self.root / "output", "wb") as output:
             return subprocess.Popen(
-                command, cwd=self.root, env=environment, stdout=output, stderr=output, start_new_session=True
+                command,
+                cwd=self.root,
+                env=project.environment(),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
 
     def run(self, *arguments: str) -> int:

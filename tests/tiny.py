@@ -4,15 +4,13 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from conftest import ROOT
+import project
 
-PARTS = ("Snakefile", "config.yaml", "workflow", "src", "profiles", "environment.yml")
 JOB = re.compile(r"^Job \d+: (.*)$", re.M)
 COUNT = re.compile(r"^(all|total) +(\d+)$", re.M)
 TINY = """
@@ -42,9 +40,7 @@ class Copy:
 
     def __init__(self, root: Path, study: str):
         self.root = root
-        for part in PARTS:
-            (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, root / part)
-        (root / "tiny.yaml").write_text(study)
+        project.copy(root, study)
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "snakemake", *self._options(arguments)]
@@ -81,10 +77,10 @@ class Copy:
             path.write_text(before)
 
     def _options(self, arguments: tuple[str, ...]) -> list[str]:
-        return ["--configfile", "tiny.yaml", "--cores", "2", *arguments]
+        return ["--configfile", project.OVERLAY, "--cores", "2", *arguments]
 
     def _environment(self) -> dict[str, str]:
-        return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        return project.environment()
 
 
 class WarmCopy(Copy):
