@@ -1,5 +1,6 @@
 """The config, the checked study, code fingerprints, and what rules need to look up in them."""
 
+import functools
 import os
 import re
 import sys
@@ -58,12 +59,12 @@ else:
     os.environ.pop(warm.OWNER, None)
 
 
-def fingerprints():
-    """Rule, or rule/plug-in -> fingerprint of all the code it runs. A misspelt name stops here.
+def roots():
+    """Rule, or rule/plug-in -> where the code it runs begins. A misspelt name stops here.
 
     A script leads to its stage; plug-ins are imported by name, so they are named here.
     """
-    config, sources = STUDY.config, Sources(ROOT / "src", ROOT / "workflow/scripts")
+    config = STUDY.config
     plugins = {
         "dataset": [f"unlearn.data.{STUDY.dataset['source']['name']}"],
         "measure": [f"unlearn.metrics.{name}" for name in config["metrics"]],
@@ -82,17 +83,29 @@ def fingerprints():
         step = script.stem
         kind, names = by_name.get(step, ("", ()))
         for name in names:
-            roots = [script.name, f"unlearn.{kind}.{name}"]
-            found[f"{step}/{name}"] = sources.digest(*roots)
+            found[f"{step}/{name}"] = [script.name, f"unlearn.{kind}.{name}"]
         if step not in by_name:
-            found[step] = sources.digest(script.name, *plugins.get(step, ()))
+            found[step] = [script.name, *plugins.get(step, ())]
     return found
 
 
-try:
-    CODE = fingerprints()
-except SyntaxError as error:
-    raise WorkflowError(str(error))
+CODE_ROOTS = roots()
+SOURCES = Sources(ROOT / "src", ROOT / "workflow/scripts")
+
+
+@functools.cache
+def fingerprint(name):
+    """The fingerprint of all the code that a rule, or rule/plug-in, runs."""
+    return SOURCES.digest(*CODE_ROOTS[name])
+
+
+# A job on a cluster needs its own alone.
+if workflow.is_main_process:
+    try:
+        for name in CODE_ROOTS:
+            fingerprint(name)
+    except SyntaxError as error:
+        raise WorkflowError(str(error))
 
 
 wildcard_constraints:
@@ -108,7 +121,7 @@ wildcard_constraints:
 
 def code(rule):
     """Params: the fingerprint of a rule, whose name may hold a wildcard ("attack/{attack}")."""
-    return lambda wildcards: CODE[rule.format(**wildcards)]
+    return lambda wildcards: fingerprint(rule.format(**wildcards))
 
 
 def settings(kind, *names):
