@@ -13,7 +13,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -227,6 +226,14 @@ def cluster() -> Iterator[Cluster]:
 class Submitted(Copy):
     """A copy of the project whose commands submit to a cluster through the project's own profile."""
 
+    # The plugin waits ten seconds longer after each look at the queue in which no job had ended.
+    SNAKEMAKE = (
+        "-c",
+        "from snakemake import cli; from snakemake_executor_plugin_slurm import Executor;"
+        "Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None);"
+        "cli.main()",
+    )
+
     def __init__(self, root: Path, study: str, on: Cluster):
         super().__init__(root, study)
         self.on, self.held, self.running = on, [], []
@@ -234,8 +241,8 @@ class Submitted(Copy):
     def start(self, *arguments: str) -> subprocess.Popen:
         """Snakemake, not waited for. Its output is in ``output``."""
         with open(self.root / "output", "ab") as output:
-            command = [sys.executable, "-m", "snakemake", *self._options(arguments)]
             streams = {"stdout": output, "stderr": output}
+            command = self._command(arguments)
             self.running.append(subprocess.Popen(command, cwd=self.root, env=self._environment(), **streams))
         return self.running[-1]
 
@@ -256,7 +263,7 @@ class Submitted(Copy):
 
     def _options(self, arguments: tuple[str, ...]) -> list[str]:
         # Those of the profile are for clusters where jobs take longer than a few seconds.
-        quick = ["--jobs", "4", "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5"]
+        quick = ["--jobs", "4", "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"]
         return ["--profile", "profiles/slurm", "--configfile", "tiny.yaml", *quick, *arguments]
 
     def _environment(self) -> dict[str, str]:

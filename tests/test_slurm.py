@@ -67,7 +67,7 @@ def submitted(tmp_path, cluster):
     copies = []
 
     def make(study: str) -> Submitted:
-        copies.append(Submitted(tmp_path, study, cluster))
+        copies.append(Submitted(tmp_path / str(len(copies)), study, cluster))
         return copies[-1]
 
     yield make
@@ -106,10 +106,22 @@ def pretraining(copy: Submitted) -> dict[str, list[dict[str, str]]]:
     return found
 
 
+def log_of(copy: Submitted, model: str) -> str:
+    """What the last job that was to make a model has logged."""
+    folder = Path(model).parent.relative_to("results")
+    pretraining = copy.root / "logs" / folder.with_suffix(".log")
+    training = copy.root / "logs" / folder.relative_to(folder.parts[0]) / "unlearn.log"
+    return "".join(log.read_text() for log in (pretraining, training) if log.exists())
+
+
 def waits(copy: Submitted, model: str) -> bool:
     """Whether a job waits for another that makes the same model."""
-    log = copy.root / "logs" / Path(model).parent.relative_to("results").with_suffix(".log")
-    return log.exists() and "another process is making this" in log.read_text()
+    return "another process is making this" in log_of(copy, model)
+
+
+def resumed(copy: Submitted, model: str) -> bool:
+    """Whether a model's last job went on from what one before had kept."""
+    return "resumed in epoch" in log_of(copy, model)
 
 
 def ended(copy: Submitted, running: subprocess.Popen) -> int:
@@ -153,6 +165,7 @@ def test_what_the_cluster_takes_away_is_made_again(submitted, local, cluster):
     assert [job["Restarts"] for job in jobs[lost]] == ["1"]
     assert [job["JobState"] for job in jobs[cancelled]] == ["CANCELLED", "COMPLETED"]
     assert len(jobs[preempted]) == 2
+    assert all(resumed(copy, model) for model in (requeued, cancelled, preempted))
     assert same_weights(local, copy, *MODELS)
     assert leftovers(copy) == []
 
@@ -189,27 +202,29 @@ def test_job_past_its_time_or_memory_gets_more_and_goes_on(submitted, local, clu
     runtime = [job for job in copy.jobs() if job["Comment"].startswith("rule_retrain")]
     assert [job["JobState"] for job in runtime] == ["TIMEOUT", "COMPLETED"]
     assert [job["TimeLimit"] for job in runtime] == ["00:01:00", "01:12:00"]
+    assert resumed(copy, RETRAINED)
     for job in (memory[0], runtime[0]):
         assert job["StdOut"] in copy.output
     assert same_weights(local, copy, MODELS[0], RETRAINED)
     assert leftovers(copy) == []
 
 
-@pytest.mark.parametrize("line", ["gpu_type: fake", "gpu_gres: gpu:fake:1"])
-def test_failing_job_names_its_log_and_only_models_take_a_gpu(submitted, line):
-    """There is no GPU here, so a job that gets one by its name fails."""
-    copy = submitted(STUDY.replace("device: cpu", "device: cuda"))
-    profile = copy.root / "profiles/slurm/profile.yaml"
-    profile.write_text(profile.read_text().replace("  runtime: 15", f"  {line}\n  runtime: 15"))
-    done = copy.snakemake(MODELS[0], "results/grid.parquet", "--retries", "0")
-    output = done.stdout + done.stderr
-    assert done.returncode == 1
-    grid, pretrain = sorted(copy.jobs(), key=lambda job: job["Comment"])
-    key = {"gpu_type": "TresPerJob", "gpu_gres": "TresPerNode"}[line.split(":")[0]]
-    assert (pretrain["Partition"], pretrain[key], pretrain["JobState"]) == ("gpu", "gres:gpu:fake:1", "FAILED")
-    assert (grid["Partition"], grid["JobState"]) == ("cpu", "COMPLETED")
-    assert not {"TresPerJob", "TresPerNode"} & set(grid)
-    assert "logs/pretrained/net/seed0.log" in output
-    assert pretrain["StdOut"] in output
-    assert "this machine has no CUDA device" in (copy.root / "logs/pretrained/net/seed0.log").read_text()
-    assert not (copy.root / MODELS[0]).exists()
+def test_failing_job_names_its_log_and_only_models_take_a_gpu(submitted):
+    """Asked for both as `--gpus` and as `--gres`. There is no GPU here, so a job that gets one by its name fails."""
+    lines = {"TresPerJob": "gpu_type: fake", "TresPerNode": "gpu_gres: gpu:fake:1"}
+    copies = {key: submitted(STUDY.replace("device: cpu", "device: cuda")) for key in lines}
+    running = {}
+    for key, copy in copies.items():
+        profile = copy.root / "profiles/slurm/profile.yaml"
+        profile.write_text(profile.read_text().replace("  runtime: 15", f"  {lines[key]}\n  runtime: 15"))
+        running[key] = copy.start(MODELS[0], "results/grid.parquet", "--retries", "0")
+    for key, copy in copies.items():
+        assert ended(copy, running[key]) == 1
+        grid, pretrain = sorted(copy.jobs(), key=lambda job: job["Comment"])
+        assert (pretrain["Partition"], pretrain[key], pretrain["JobState"]) == ("gpu", "gres:gpu:fake:1", "FAILED")
+        assert (grid["Partition"], grid["JobState"]) == ("cpu", "COMPLETED")
+        assert not {"TresPerJob", "TresPerNode"} & set(grid)
+        assert "logs/pretrained/net/seed0.log" in copy.output
+        assert pretrain["StdOut"] in copy.output
+        assert "this machine has no CUDA device" in (copy.root / "logs/pretrained/net/seed0.log").read_text()
+        assert not (copy.root / MODELS[0]).exists()

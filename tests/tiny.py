@@ -38,14 +38,20 @@ settings:
 class Copy:
     """A copy of the project; ``study`` is the text of the overlay that its commands run with."""
 
+    SNAKEMAKE = ("-m", "snakemake")  # Python's arguments
+
     def __init__(self, root: Path, study: str):
         self.root = root
         project.copy(root, study)
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "snakemake", *self._options(arguments)]
         return subprocess.run(
-            command, cwd=self.root, capture_output=True, text=True, env=self._environment(), timeout=600
+            self._command(arguments),
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            env=self._environment(),
+            timeout=600,
         )
 
     def run(self, *arguments: str) -> None:
@@ -75,6 +81,9 @@ class Copy:
             yield
         finally:
             path.write_text(before)
+
+    def _command(self, arguments: tuple[str, ...]) -> list[str]:
+        return [sys.executable, *self.SNAKEMAKE, *self._options(arguments)]
 
     def _options(self, arguments: tuple[str, ...]) -> list[str]:
         return ["--configfile", project.OVERLAY, "--cores", "2", *arguments]
