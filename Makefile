@@ -11,8 +11,9 @@ all: $(BIN)/.installed
 
 test: $(BIN)/.installed lint
 	pytest -n $(CORES) -m "not slurm" tests
+	pytest -m slurm tests
 
-# Starts and stops a SLURM on this machine; needs slurmctld, slurmd, slurm-client and munge, and an idle machine.
+# These start and stop a SLURM on this machine, and are skipped without slurmctld, slurmd, slurm-client and munge.
 test-slurm: $(BIN)/.installed
 	pytest -m slurm tests
 
