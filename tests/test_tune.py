@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from test_progress import Stopped
 
 from unlearn import registry, schema, tables
 from unlearn.hyper import ConfigError, Training
@@ -65,29 +66,15 @@ def test_the_nearest_to_retraining_is_chosen(tuned):
     assert set(found["seed"]) == {1000}
 
 
-@pytest.mark.parametrize("after", [1, 4])
-def test_goes_on_where_it_was_killed(tuned, tmp_path, monkeypatch, after):
-    """In the second step of the first try, or of the third: a try takes two steps."""
-    from unlearn.progress import Progress
-    from unlearn.stages import train
-
-    class Stopped(Progress):
-        steps = 0
-
-        @property
-        def due(self):
-            type(self).steps += 1
-            self.stopping = self.steps > after
-            return super().due
-
-    values = [0.0, 0.01, 0.1]
-    straight = tables.read(schema.TUNING, tuned(values))
+@pytest.mark.parametrize("after", [2, 5])
+def test_goes_on_where_it_was_killed(tuned, tmp_path, after):
+    """In the second step of the first try, or in the first of the third: a try takes two steps."""
+    values, whole, rest = [0.0, 0.01, 0.1], Stopped(None), Stopped(tmp_path / "progress")
+    straight = tables.read(schema.TUNING, tuned(values, whole))
     with pytest.raises(SystemExit):
-        tuned(values, Stopped(tmp_path / "progress", "job", seconds=1e9))
-    trained, unlearned = [], train.unlearned
-    monkeypatch.setattr(train, "unlearned", lambda *a: trained.append(a) or unlearned(*a))
-    assert tables.read(schema.TUNING, tuned(values, Progress(tmp_path / "progress", "job"))).equals(straight)
-    assert len(trained) == 3 - after // 2
+        tuned(values, Stopped(tmp_path / "progress", after))
+    assert tables.read(schema.TUNING, tuned(values, rest)).equals(straight)
+    assert (whole.steps, rest.steps) == (6, 6 - after)
 
 
 def test_distances_are_mean_gaps_of_four_metrics(tuned, dataset, split, tmp_path):
