@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import NETS
+from conftest import EXECUTION, NETS
 from safetensors.torch import load_file
 
 from unlearn import registry, robustness, schema, tables
@@ -244,14 +244,7 @@ def test_saved_at_most_every_so_many_seconds(tmp_path):
 @pytest.fixture
 def stage(dataset, tmp_path):
     """``stage(name, folder, progress)``: run a stage that trains a tiny model, and return what it makes, by name."""
-    model, args, stem = NETS["batchnorm"]
-    settings = {
-        "model": {"model": model, "args": args, "stem": stem, "normalize": {"mean": [0.5], "std": [0.5]}},
-        "method": {"epochs": 5, "batch_size": 5, "lr": 0.05},
-        "augment": {"crop": 0, "flip": False},
-        "precision": "float32",
-        "stored_prefix": 0.0,
-    }
+    settings = {"model": NETS["batchnorm"], "method": {"epochs": 5, "batch_size": 5, "lr": 0.05}, **EXECUTION}
     half, split = (str(tmp_path / name) for name in ("half.parquet", "split.parquet"))
     shadow_split(dataset, half, split, 0, {"fraction": 0.3, "seed": 2000})
     run = {"arch": "net", "forget": "shadow", "method": "retrain", "scope": "all", "seed": 2000}

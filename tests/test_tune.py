@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from conftest import EXECUTION
 from test_progress import Stopped
 
 from unlearn import registry, schema, tables
@@ -28,14 +29,12 @@ def test_every_method_declares_seven_tries_that_its_settings_allow(name):
 
 
 @pytest.fixture
-def tuned(spec, dataset, split, tmp_path, monkeypatch):
+def tuned(architecture, dataset, split, tmp_path):
     """``tuned(values)``: the path of the tuning table of CF's learning rate on a tiny model."""
     from unlearn.progress import NOTHING
     from unlearn.stages import predict, train, tune
 
-    model = {"model": spec.model, "args": spec.args, "stem": spec.stem, "normalize": spec.normalize}
-    common = {"augment": {"crop": 0, "flip": False}, "precision": "float32", "stored_prefix": 0.0}
-    recipe = {"model": model, "method": {"epochs": 2, "batch_size": 16, "lr": 0.05}, **common}
+    recipe = {"model": architecture, "method": {"epochs": 2, "batch_size": 16, "lr": 0.05}, **EXECUTION}
 
     def out(name):
         return [str(tmp_path / name / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
@@ -48,7 +47,7 @@ def tuned(spec, dataset, split, tmp_path, monkeypatch):
 
     def run(values, progress=NOTHING):
         path = str(tmp_path / "tuning.parquet")
-        settings = {"method": {"epochs": 1, "batch_size": 16}, "grid": {"lr": values}, **common}
+        settings = {"method": {"epochs": 1, "batch_size": 16}, "grid": {"lr": values}, **EXECUTION}
         tune.tune(RUN, dataset, split, original, reference, path, settings, "cpu", progress)
         return path
 
