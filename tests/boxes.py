@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import CLASSES, NETS, ROOT, SHAPE
+from conftest import CLASSES, EXECUTION, NETS, NORMALIZE, ROOT, SHAPE
 from PIL import Image
 
 from unlearn import launch, registry, schema, tables
@@ -111,7 +111,7 @@ class Box:
     def pretrain(self, model, normalize=(0.5,), **more):
         from unlearn.stages.train import pretrain
 
-        spec = {"model": model, "args": {}, "stem": "native", "normalize": {"mean": [0.5], "std": list(normalize)}}
+        spec = {"model": model, "args": {}, "stem": "native", "normalize": {**NORMALIZE, "std": list(normalize)}}
         settings = {"model": {**spec, **more}, "method": {"epochs": 1}, **EXECUTION}
         outputs = dict.fromkeys(("model", "history", "cost", "snapshots"), self.old)
         pretrain(self.dataset, **outputs, arch="net", seed=0, settings=settings, follow=0, device="cpu")
@@ -120,9 +120,8 @@ class Box:
         from unlearn import checkpoint
         from unlearn.models import Spec, create
 
-        model, args, stem = NETS["batchnorm"]
         path = self.root / "original.safetensors"
-        checkpoint.save(create(Spec(model, CLASSES, SHAPE, args, stem), 0), path, {})
+        checkpoint.save(create(Spec(classes=CLASSES, shape=SHAPE, **NETS["batchnorm"]), 0), path, {})
         return path
 
     def method(self, body, given=(), sees='("retain",)'):
@@ -187,9 +186,6 @@ class Box:
     def pretrain_on(self, harm):
         harm(Path(self.dataset))
         self.pretrain("resnet18")
-
-
-EXECUTION = {"augment": {"crop": 0, "flip": False}, "precision": "float32", "stored_prefix": 0.0}
 
 
 def picture(shape=(4, 4, 3), kind="uint8", seed=0):

@@ -14,14 +14,23 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES, SHAPE = 4, (1, 8, 8)
+# What a stage's settings hold beside those of a method: the model, and how it is run.
+NORMALIZE = {"mean": [0.5], "std": [0.5]}
 NETS = {
-    "batchnorm": ("resnet18", {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, "cifar"),
-    "layernorm": (
-        "vit_tiny_patch16_224",
-        {"img_size": 8, "patch_size": 2, "embed_dim": 16, "depth": 3, "num_heads": 2},
-        "native",
-    ),
+    "batchnorm": {
+        "model": "resnet18",
+        "args": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
+        "stem": "cifar",
+        "normalize": NORMALIZE,
+    },
+    "layernorm": {
+        "model": "vit_tiny_patch16_224",
+        "args": {"img_size": 8, "patch_size": 2, "embed_dim": 16, "depth": 3, "num_heads": 2},
+        "stem": "native",
+        "normalize": NORMALIZE,
+    },
 }
+EXECUTION = {"augment": {"crop": 0, "flip": False}, "precision": "float32", "stored_prefix": 0.0}
 
 
 @pytest.fixture(params=list(NETS))
@@ -29,8 +38,13 @@ def spec(request):
     """The spec of a network with batch norms, then of one with layer norms."""
     from unlearn.models import Spec
 
-    model, args, stem = NETS[request.param]
-    return Spec(model, CLASSES, SHAPE, args, stem)
+    return Spec(classes=CLASSES, shape=SHAPE, **NETS[request.param])
+
+
+@pytest.fixture
+def architecture(spec):
+    """The spec as a study's settings have it."""
+    return {key: value for key, value in spec.to_json().items() if key not in ("classes", "shape")}
 
 
 @pytest.fixture

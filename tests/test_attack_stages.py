@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import EXECUTION
 from torch import nn
 
 from unlearn import checkpoint, images, radii, schema, tables
@@ -169,11 +170,9 @@ def test_no_gradient_is_no_margin(make_images):
 
 
 @pytest.fixture
-def pretrained(spec, dataset, tmp_path):
+def pretrained(architecture, dataset, tmp_path):
     """``pretrained(follow)``: (weights, snapshots) after six epochs."""
-    model = {"model": spec.model, "args": spec.args, "stem": spec.stem, "normalize": spec.normalize}
-    common = {"augment": {"crop": 0, "flip": False}, "precision": "float32", "stored_prefix": 0.0}
-    settings = {"model": model, "method": {"epochs": 6, "batch_size": 16, "lr": 0.05}, **common}
+    settings = {"model": architecture, "method": {"epochs": 6, "batch_size": 16, "lr": 0.05}, **EXECUTION}
 
     def run(every):
         paths = [str(tmp_path / f"{every}-{kind}") for kind in ("weights", "history", "cost", "snapshots")]

@@ -445,17 +445,17 @@ MODELS = {
     ),
     "other images": (lambda b: b.pretrain("vit_tiny_patch16_224"), "settings.archs.net", "shape (1, 8, 8)"),
     "heads that do not fit": (
-        lambda b: b.pretrain("vit_tiny_patch16_224", args={**NETS["layernorm"][1], "num_heads": 5}),
+        lambda b: b.pretrain("vit_tiny_patch16_224", args={**NETS["layernorm"]["args"], "num_heads": 5}),
         "settings.archs.net",
     ),
     "features, no logits": (
-        lambda b: b.pretrain("resnet18", args={**NETS["batchnorm"][1], "features_only": True}),
+        lambda b: b.pretrain("resnet18", args={**NETS["batchnorm"]["args"], "features_only": True}),
         "settings.archs.net",
         "list",
     ),
     "no normalization layers": (lambda b: b.pretrain("nf_regnet_b0"), "settings.archs.net", "no normalization layers"),
     "a stem for others": (
-        lambda b: b.pretrain("vit_tiny_patch16_224", args=NETS["layernorm"][1], stem="cifar"),
+        lambda b: b.pretrain("vit_tiny_patch16_224", args=NETS["layernorm"]["args"], stem="cifar"),
         "settings.archs.net",
         "stem",
     ),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT
+from conftest import CLASSES, EXECUTION, NETS, ROOT, SHAPE
 
 from unlearn import checkpoint, failures, schema, tables
 from unlearn.failures import RunFailed
@@ -18,7 +18,7 @@ from unlearn.stages import collect, split
 from unlearn.verdicts import page
 
 RUN = {"arch": "net", "forget": "some", "method": "ga", "scope": "all", "seed": 0}
-MODEL = {"model": "resnet18", "args": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, "stem": "cifar"}
+MODEL = NETS["batchnorm"]
 
 
 def test_a_marked_table_or_weights_file_says_why(tmp_path):
@@ -86,15 +86,9 @@ def test_training_that_diverges_leaves_a_result_that_says_so(serve, tmp_path, da
     from unlearn.models import Spec, create
 
     original, roles = str(tmp_path / "original.safetensors"), str(tmp_path / "s.parquet")
-    checkpoint.save(create(Spec(**MODEL, classes=4, shape=(1, 8, 8)), 0), original, {})
+    checkpoint.save(create(Spec(**MODEL, classes=CLASSES, shape=SHAPE), 0), original, {})
     split.split(dataset, roles, "some", {"kind": "random", "fraction": 0.2, "seed": 0})
-    settings = {
-        "model": {**MODEL, "normalize": {"mean": [0.5], "std": [0.5]}},
-        "method": {"epochs": 2, "batch_size": 4, "lr": 1e30},
-        "augment": {"crop": 0, "flip": False},
-        "precision": "float32",
-        "stored_prefix": 0.0,
-    }
+    settings = {"model": MODEL, "method": {"epochs": 2, "batch_size": 4, "lr": 1e30}, **EXECUTION}
     outputs = {k: str(tmp_path / "run" / f"{k}.parquet") for k in ("history", "cost")}
     outputs["model"] = str(tmp_path / "run" / "model.safetensors")
     given = {"dataset": dataset, "split": roles, "original": original, "tuning": None, "settings": settings}
@@ -111,7 +105,7 @@ def test_training_that_diverges_leaves_a_result_that_says_so(serve, tmp_path, da
     given = {"model": outputs["model"], "dataset": dataset, "split": roles}
     done = serve("unlearn.stages.predict:predict", predicted, **given)
     assert done.returncode == 0, done.stderr
-    with pytest.raises(RunFailed, match="the loss is nan in epoch"):
+    with pytest.raises(RunFailed, match=r"^the loss is nan in epoch 1 at learning rate 1e\+30$"):
         tables.read(schema.PREDICTIONS, predicted["out"])
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import EXECUTION
 
 from unlearn import checkpoint, images, schema, tables
 from unlearn.models import create
@@ -42,7 +43,7 @@ def test_time_is_the_methods_alone(spec, dataset, split, tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, slow(getattr(module, name)))
     run = {"arch": "net", "forget": "ten", "method": "original", "scope": "all", "seed": 0}
     out = [str(tmp_path / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
-    given = {"method": {}, "augment": {"crop": 0, "flip": False}, "precision": "float32", "stored_prefix": 0.0}
+    given = {"method": {}, **EXECUTION}
     train.unlearn(run, dataset, split, str(original), None, *out, given, "cpu")
     assert tables.read(schema.COST, out[2])["seconds"].to_pylist()[0] < 0.3
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import EXECUTION
 from scipy.stats import chisquare
 
 from unlearn import checkpoint, registry, schema, scopes, stages, tables
@@ -211,7 +212,7 @@ def test_the_stage_gives_a_method_what_it_declares_and_no_more(spec, dataset, sp
     monkeypatch.setattr(registry, "load", lambda kind, name: method)
     checkpoint.save(create(spec, 0), tmp_path / "original", {})
     run = {"arch": "net", "forget": "ten", "method": "greedy", "scope": "all", "seed": 0}
-    given = {"method": {}, "augment": {"crop": 0, "flip": False}, "precision": "float32", "stored_prefix": 0.0}
+    given = {"method": {}, **EXECUTION}
     with pytest.raises(AccessError, match="'forget'"):
         train.unlearn(run, dataset, split, str(tmp_path / "original"), None, "", "", "", given, "cpu")
 
@@ -231,16 +232,15 @@ def test_scrub_without_its_teacher_is_cf(spec, make_job):
         assert same(unlearn("scrub", job, msteps=0, alpha=0.0, gamma=1.0), unlearn("cf", job))
 
 
-def test_retraining_without_anything_to_forget_is_pretraining(spec, dataset, tmp_path):
+def test_retraining_without_anything_to_forget_is_pretraining(architecture, dataset, tmp_path):
     """Through both stages: the same initialisation, order and augmentation of the images."""
     split = str(tmp_path / "split.parquet")
     tables.write(schema.SPLIT, split, {"id": range(56), "role": ["retain"] * 40 + ["test"] * 16}, {})
     recipe = {
-        "model": {"model": spec.model, "args": spec.args, "stem": spec.stem, "normalize": spec.normalize},
+        "model": architecture,
         "method": asdict(Training(epochs=2, batch_size=16)),
+        **EXECUTION,
         "augment": {"crop": 1, "flip": True},
-        "precision": "float32",
-        "stored_prefix": 0.0,
     }
 
     def out(name):

@@ -8,13 +8,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import EXECUTION, NETS
 from safetensors.torch import load_file
 
-from unlearn import registry, robustness
+from unlearn import registry, robustness, schema, tables
 from unlearn.cost import Meter
 from unlearn.models import create
+from unlearn.prefix import Prefix
 from unlearn.progress import STOPPED, Progress
 from unlearn.stages import train
+from unlearn.stages.shadow import shadow
+from unlearn.stages.shadow_split import shadow_split
 
 QUICK = {
     "epochs": 3,
@@ -36,16 +40,16 @@ AT_ONCE = {"original", "fisher", "influence", "ssd"}
 
 
 class Stopped(Progress):
-    """Is told to stop after a number of steps."""
+    """Counts steps, and is told to stop after a number of them; never without one."""
 
-    def __init__(self, folder, after, identity="job"):
+    def __init__(self, folder, after=None, identity="job"):
         super().__init__(folder, identity, seconds=1e9)
-        self.after = after
+        self.after, self.steps = after, 0
 
     @property
     def due(self):
-        self.after -= 1
-        self.stopping = self.after == 0
+        self.steps += 1
+        self.stopping = self.steps == self.after
         return super().due
 
 
@@ -86,13 +90,17 @@ def same(one, other):
 
 @pytest.mark.parametrize("method", registry.names("methods"))
 def test_every_method_resumes_to_the_same_bits(spec, cf_job, method, tmp_path):
-    straight = outcome(spec, cf_job(method, Progress()), method)
+    """Stopped half-way: as epochs are odd in number, within one. At its end a resumed job draws all its batches again,
+    and nothing that a method carries from one epoch to the next could be missing."""
+    whole, rest = Stopped(None), Stopped(tmp_path)
+    straight = outcome(spec, cf_job(method, whole), method)
     try:
-        outcome(spec, cf_job(method, Stopped(tmp_path, 5)), method)
+        outcome(spec, cf_job(method, Stopped(tmp_path, whole.steps // 2)), method)
         assert method in AT_ONCE
     except SystemExit:
         assert list(tmp_path.iterdir())
-    assert same(straight, outcome(spec, cf_job(method, Progress(tmp_path, "job")), method))
+    assert same(straight, outcome(spec, cf_job(method, rest), method))
+    assert rest.steps < whole.steps or method in AT_ONCE
 
 
 def test_stopped_again_and_again(spec, cf_job, tmp_path):
@@ -108,7 +116,16 @@ def test_stopped_again_and_again(spec, cf_job, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["cf", "scrub", "salun", "neggrad_plus"])
-def test_stored_features_of_frozen_layers_are_made_again(spec, cf_job, method, tmp_path):
+def test_stored_features_of_frozen_layers_are_made_again(spec, cf_job, method, tmp_path, monkeypatch):
+    """In the batches of the first epoch: in others a feature may have another last bit, here it has more."""
+    store = Prefix._into_store
+
+    def by_batch(self, batch, rows, forward):
+        logits = store(self, batch, rows, forward)
+        self.stored[batch.role][rows] += batch.x.mean()
+        return logits
+
+    monkeypatch.setattr(Prefix, "_into_store", by_batch)
     plain = {"crop": 0, "flip": False}
     straight = outcome(spec, cf_job(method, Progress(), "last", plain), method)
     with pytest.raises(SystemExit):
@@ -236,29 +253,48 @@ def test_saved_at_most_every_so_many_seconds(tmp_path):
     assert not Progress().due
 
 
-def test_pretraining_resumes_with_its_snapshots(dataset, tmp_path):
-    model = {
-        "model": "resnet18",
-        "args": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
-        "stem": "cifar",
-        "normalize": {"mean": [0.5], "std": [0.5]},
-    }
-    method = {"epochs": 5, "batch_size": 16, "lr": 0.05}
-    settings = {"model": model, "method": method, "augment": {"crop": 0, "flip": False}, "precision": "float32"}
-    settings["stored_prefix"] = 0.0
+@pytest.fixture
+def stage(dataset, tmp_path):
+    """``stage(name, folder, progress)``: run a stage that trains a tiny model, and return what it makes, by name."""
+    settings = {"model": NETS["batchnorm"], "method": {"epochs": 5, "batch_size": 5, "lr": 0.05}, **EXECUTION}
+    half, split = (str(tmp_path / name) for name in ("half.parquet", "split.parquet"))
+    shadow_split(dataset, half, split, 0, {"fraction": 0.3, "seed": 2000})
+    run = {"arch": "net", "forget": "shadow", "method": "retrain", "scope": "all", "seed": 2000}
 
-    def pretrain(folder, progress):
-        files = [str(tmp_path / folder / name) for name in ("m.safetensors", "h.parquet", "c.parquet", "s.safetensors")]
-        train.pretrain(dataset, *files, "net", 0, settings, 2, "cpu", progress)
-        return load_file(files[0]) | load_file(files[3])
+    def pretrain(weights, history, cost, more, **common):
+        train.pretrain(dataset, weights, history, cost, more, "net", 0, follow=2, **common)
+        snapshots = load_file(more)
+        assert {key.partition("/")[0] for key in snapshots} == {"2", "4"}
+        return load_file(weights) | snapshots
 
-    straight = pretrain("straight", Progress())
-    assert len({name.partition("/")[0] for name in straight if name[0].isdigit()}) == 2
+    def unlearn(weights, history, cost, _, **common):
+        train.unlearn(run, dataset, half, None, None, weights, history, cost, **common)
+        return load_file(weights)
+
+    def unlearn_shadow(scores, *_, **common):
+        shadow(run, 0, dataset, split, None, None, scores, **common)
+        return {"score": torch.tensor(tables.read(schema.SHADOW, scores)["score"].to_numpy())}
+
+    def start(name, folder, progress):
+        files = [str(tmp_path / folder / str(number)) for number in range(4)]
+        made = {"pretrain": pretrain, "unlearn": unlearn, "shadow": unlearn_shadow}[name]
+        return made(*files, settings=settings, device="cpu", progress=progress)
+
+    return start
+
+
+@pytest.mark.parametrize("name", ["pretrain", "unlearn", "shadow"])
+def test_every_stage_that_trains_resumes_to_the_same_result(stage, tmp_path, name):
+    """Pretraining with its snapshots, stopped between two. Tuning has a test of its own."""
+    whole, rest = Stopped(None), Stopped(tmp_path / "p")
+    straight = stage(name, "straight", whole)
+    after = whole.steps // 2
     with pytest.raises(SystemExit):
-        pretrain("stopped", Stopped(tmp_path / "p", 11))
-    resumed = pretrain("stopped", Progress(tmp_path / "p", "job"))
+        stage(name, "stopped", Stopped(tmp_path / "p", after))
+    resumed = stage(name, "stopped", rest)
     assert straight.keys() == resumed.keys()
-    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    assert all(torch.equal(straight[key], resumed[key]) for key in straight)
+    assert rest.steps == whole.steps - after > 3
 
 
 def test_done_leaves_nothing(tmp_path):

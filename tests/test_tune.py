@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from conftest import EXECUTION
+from test_progress import Stopped
 
 from unlearn import registry, schema, tables
 from unlearn.hyper import ConfigError, Training
@@ -27,14 +29,12 @@ def test_every_method_declares_seven_tries_that_its_settings_allow(name):
 
 
 @pytest.fixture
-def tuned(spec, dataset, split, tmp_path, monkeypatch):
+def tuned(architecture, dataset, split, tmp_path):
     """``tuned(values)``: the path of the tuning table of CF's learning rate on a tiny model."""
     from unlearn.progress import NOTHING
     from unlearn.stages import predict, train, tune
 
-    model = {"model": spec.model, "args": spec.args, "stem": spec.stem, "normalize": spec.normalize}
-    common = {"augment": {"crop": 0, "flip": False}, "precision": "float32", "stored_prefix": 0.0}
-    recipe = {"model": model, "method": {"epochs": 2, "batch_size": 16, "lr": 0.05}, **common}
+    recipe = {"model": architecture, "method": {"epochs": 2, "batch_size": 16, "lr": 0.05}, **EXECUTION}
 
     def out(name):
         return [str(tmp_path / name / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
@@ -47,7 +47,7 @@ def tuned(spec, dataset, split, tmp_path, monkeypatch):
 
     def run(values, progress=NOTHING):
         path = str(tmp_path / "tuning.parquet")
-        settings = {"method": {"epochs": 1, "batch_size": 16}, "grid": {"lr": values}, **common}
+        settings = {"method": {"epochs": 1, "batch_size": 16}, "grid": {"lr": values}, **EXECUTION}
         tune.tune(RUN, dataset, split, original, reference, path, settings, "cpu", progress)
         return path
 
@@ -65,29 +65,15 @@ def test_the_nearest_to_retraining_is_chosen(tuned):
     assert set(found["seed"]) == {1000}
 
 
-@pytest.mark.parametrize("after", [1, 4])
-def test_goes_on_where_it_was_killed(tuned, tmp_path, monkeypatch, after):
-    """In the second step of the first try, or of the third: a try takes two steps."""
-    from unlearn.progress import Progress
-    from unlearn.stages import train
-
-    class Stopped(Progress):
-        steps = 0
-
-        @property
-        def due(self):
-            type(self).steps += 1
-            self.stopping = self.steps > after
-            return super().due
-
-    values = [0.0, 0.01, 0.1]
-    straight = tables.read(schema.TUNING, tuned(values))
+@pytest.mark.parametrize("after", [2, 5])
+def test_goes_on_where_it_was_killed(tuned, tmp_path, after):
+    """In the second step of the first try, or in the first of the third: a try takes two steps."""
+    values, whole, rest = [0.0, 0.01, 0.1], Stopped(None), Stopped(tmp_path / "progress")
+    straight = tables.read(schema.TUNING, tuned(values, whole))
     with pytest.raises(SystemExit):
-        tuned(values, Stopped(tmp_path / "progress", "job", seconds=1e9))
-    trained, unlearned = [], train.unlearned
-    monkeypatch.setattr(train, "unlearned", lambda *a: trained.append(a) or unlearned(*a))
-    assert tables.read(schema.TUNING, tuned(values, Progress(tmp_path / "progress", "job"))).equals(straight)
-    assert len(trained) == 3 - after // 2
+        tuned(values, Stopped(tmp_path / "progress", after))
+    assert tables.read(schema.TUNING, tuned(values, rest)).equals(straight)
+    assert (whole.steps, rest.steps) == (6, 6 - after)
 
 
 def test_distances_are_mean_gaps_of_four_metrics(tuned, dataset, split, tmp_path):

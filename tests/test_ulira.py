@@ -12,6 +12,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import EXECUTION
 from scipy.special import softmax
 from scipy.stats import norm
 from scipy.stats import t as student
@@ -278,17 +279,15 @@ def test_a_shadow_must_forget_something_and_keep_something(shadow_splits, fracti
 
 
 @pytest.fixture
-def shadows(spec, dataset, shadow_splits, tmp_path):
+def shadows(architecture, dataset, shadow_splits, tmp_path):
     """``shadows(method, number)``: the shadow table of a tiny model, as a frame, for any ``source``
     dataset; ``shadows.pretrained(number)``: the path of its weights before it forgot."""
     from unlearn.stages import train
     from unlearn.stages.shadow import shadow
 
-    model = {"model": spec.model, "args": spec.args, "stem": spec.stem, "normalize": spec.normalize}
-    common = {"augment": {"crop": 0, "flip": False}, "precision": "float32", "stored_prefix": 0.0}
-    recipe = {"model": model, "method": {"epochs": 2, "batch_size": 8, "lr": 0.05}, **common}
-    own = {"retrain": recipe, "original": {"method": {}, **common}}
-    own["cf"] = {"method": {"epochs": 1, "batch_size": 8, "lr": 0.05}, **common}
+    recipe = {"model": architecture, "method": {"epochs": 2, "batch_size": 8, "lr": 0.05}, **EXECUTION}
+    own = {"retrain": recipe, "original": {"method": {}, **EXECUTION}}
+    own["cf"] = {"method": {"epochs": 1, "batch_size": 8, "lr": 0.05}, **EXECUTION}
 
     def pretrained(number, source=dataset, name="a"):
         out = [str(tmp_path / f"{name}{number}" / file) for file in ("model.safetensors", "history", "cost")]
@@ -382,9 +381,8 @@ def test_a_shadow_takes_the_settings_that_tuning_chose(shadows, tmp_path):
         schema.Run("net", "ten", "cf", "all", 1000),
     )  # fmt: skip
     values = {"epochs": 1, "batch_size": 8}
-    settings = {key: shadows.recipe[key] for key in ("augment", "precision", "stored_prefix")}
-    tuned = shadows("cf", 0, settings={"method": values, **settings}, tuning=path)
-    given = shadows("cf", 0, settings={"method": {**values, "lr": 0.5}, **settings}, name="b")
+    tuned = shadows("cf", 0, settings={"method": values, **EXECUTION}, tuning=path)
+    given = shadows("cf", 0, settings={"method": {**values, "lr": 0.5}, **EXECUTION}, name="b")
     pd.testing.assert_frame_equal(tuned, given)
 
 

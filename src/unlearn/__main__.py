@@ -1,11 +1,19 @@
 """The command ``unlearn``: explain, verify and export results. Run it in the folder that the workflow runs in."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def script() -> int:
+    """``main`` as a process of its own, which ends like any other command when nobody reads on (``| head``):
+    quietly, by SIGPIPE, status 141 in a shell."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,4 +69,4 @@ def _export(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())
