@@ -1,15 +1,17 @@
 """Jobs that see several cards are spread over them, whoever started them and however they end."""
 
+import os
 import signal
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT
 
-from unlearn import cards, launch
+from unlearn import cards, files, launch
 
 HOLD = """
 import sys, tempfile
@@ -17,7 +19,7 @@ tempfile.tempdir = sys.argv[1]
 from unlearn import cards
 print("ready", flush=True)
 sys.stdin.readline()
-print(cards.take(sys.argv[2:]), flush=True)
+print(cards.chosen(tuple(sys.argv[2:])), flush=True)
 sys.stdin.read()
 """
 
@@ -71,31 +73,37 @@ def test_a_card_is_known_by_its_name_not_by_its_place(job):
     assert taken(job("3", "7")) == [1]
 
 
-@pytest.mark.parametrize(
-    ("shown", "names"),
-    [
-        (None, ["0", "1"]),
-        ("", ["0", "1"]),
-        ("2,3", ["2", "3"]),
-        (" 5, 1", ["5", "1"]),
-        ("MIG-a/1/0,b", ["MIG-a-1-0", "b"]),
-    ],
-)
-def test_names_are_those_cuda_was_given(monkeypatch, shown, names):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if shown is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
-    assert cards.visible(2) == names
+def test_a_process_takes_one_card_only(job):
+    """However often it prepares a device."""
+    held = len(cards._held)
+    names = (f"test-{os.getpid()}-0", f"test-{os.getpid()}-1")
+    assert [cards.chosen(names) for _ in range(3)] == [0, 0, 0]
+    assert len(cards._held) == held + 1
 
 
 @pytest.mark.parametrize("wanted", ["cuda", "auto"])
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_job_computes_on_the_card_it_took(monkeypatch, tmp_path, wanted, number):
+def test_a_job_computes_on_the_card_it_took(monkeypatch, wanted, number):
     """Without cards here, CUDA's own calls are only watched."""
-    chosen = []
+    chosen, asked = [], []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    monkeypatch.setattr(cards, "take", lambda names: len(names) - 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=f"GPU-{i}"))
+    monkeypatch.setattr(cards, "chosen", lambda names: asked.append(names) or len(names) - 1)
     assert launch.prepare(wanted, torch.get_num_threads()) == "cuda"
-    assert chosen == ([1] if number == 2 else [])
+    assert chosen == [number - 1]
+    assert asked == [("GPU-0", "GPU-1")[:number]]
+
+
+def test_nobody_else_s_folder_is_used(monkeypatch, tmp_path):
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
+    folder = files.private("cards")
+    assert folder.stat().st_mode & 0o077 == 0
+    folder.chmod(0o755)
+    with pytest.raises(PermissionError, match="is not private to this user"):
+        files.private("cards")
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    with pytest.raises(PermissionError, match="is not private to this user"):
+        files.private("cards")

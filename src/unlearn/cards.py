@@ -1,29 +1,36 @@
 """Which card a job takes where it sees several: that of the fewest jobs.
 
-Snakemake counts cards (`--resources gpu=2`) and chooses none; a job under SLURM sees only those it was given.
-Cards are shared between all workflows of a user on a machine.
+Snakemake counts cards (`--resources gpu=2`) and chooses none. All jobs of a user on a machine, of whatever workflow,
+count, also those that see one card only; but for those with another TMPDIR.
 """
 
 import fcntl
-import os
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import IO
 
+from unlearn import files
+
 _held: list[IO[str]] = []  # open, and so locked, until this process ends, however it ends
 
 
-def take(cards: Sequence[str]) -> int:
-    """Index of the card that the fewest processes hold, the first of equals. This process holds it until it ends.
+def take() -> None:
+    """Let this process compute on one of the cards that CUDA shows it, and hold that until it ends."""
+    import torch
 
-    ``cards`` are names by which all processes on this machine know them.
-    """
-    folder = Path(tempfile.gettempdir()) / f"unlearn-cards-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with open(folder / "choice.lock", "w") as choice:
+    # Their places differ from process to process, as CUDA_VISIBLE_DEVICES does.
+    names = tuple(str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count()))
+    torch.cuda.set_device(chosen(names))
+
+
+@cache
+def chosen(cards: Sequence[str]) -> int:
+    """Index of the card that the fewest processes hold, the first of equals. This process holds it from now on."""
+    folder = files.private("cards")
+    with open(folder / "choice.lock", "a") as choice:
         fcntl.flock(choice, fcntl.LOCK_EX)
         holders = [_holders(folder, card) for card in cards]
         index = min(range(len(cards)), key=lambda i: len(holders[i]))
@@ -47,15 +54,9 @@ def _holders(folder: Path, card: str) -> set[int]:
 
 def _locked(path: Path) -> IO[str] | None:
     """A file that this process has locked now; None if another holds it."""
-    file = open(path, "w")  # noqa: SIM115 (its holder closes it)
+    file = open(path, "a")  # noqa: SIM115 (its holder closes it)
     with suppress(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return file
     file.close()
     return None
-
-
-def visible(number: int) -> list[str]:
-    """Names of the ``number`` cards that CUDA shows to this process, as all its user's processes know them."""
-    named = [name.strip().replace("/", "-") for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-    return named[:number] if named[0] else [str(i) for i in range(number)]

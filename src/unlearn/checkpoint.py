@@ -1,7 +1,6 @@
 """Weights on disk: safetensors with the model's spec and provenance in the header. No pickle."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from unlearn import failures
+from unlearn import failures, files
 from unlearn.models import Classifier, ModelError, Spec, create
 
 FORMAT = "unlearn-1"
@@ -50,12 +49,8 @@ def snapshots(path: str | Path) -> Iterator[tuple[int, dict[str, Tensor]]]:
 
 def _write(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with files.replacing(path) as part:
         save_file(tensors, part, metadata=header)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load(path: str | Path, device: str = "cpu") -> Classifier:

@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unlearn import files
+
 CONTROLS = ("original", "retrain")
 KEY = "failed"
 
@@ -29,15 +31,14 @@ def tolerable(arguments: Mapping[str, Any]) -> bool:
 def mark(path: str | Path, run: Mapping[str, Any], reason: str) -> None:
     """Write a result of a run that says why there is none, as the kind of file that its name promises."""
     path, reason = Path(path), " ".join(reason.split())
-    part = path.with_name(f".{path.name}.part")
-    if path.suffix == ".safetensors":
-        from safetensors.numpy import save_file
+    with files.replacing(path) as part:
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import save_file
 
-        save_file({}, part, metadata={KEY: reason})
-    else:
-        metadata = {b"unlearn": json.dumps({KEY: reason, "run": dict(run)})}
-        pq.write_table(pa.table({}).replace_schema_metadata(metadata), part)
-    part.replace(path)
+            save_file({}, part, metadata={KEY: reason})
+        else:
+            metadata = {b"unlearn": json.dumps({KEY: reason, "run": dict(run)})}
+            pq.write_table(pa.table({}).replace_schema_metadata(metadata), part)
 
 
 def check(metadata: Mapping[str, Any]) -> None:

@@ -134,11 +134,7 @@ def prepare(wanted: str, threads: int) -> str:
     if wanted == "cuda":
         if not torch.cuda.is_available():
             raise DeviceError("device: cuda, but this machine has no CUDA device")
-        if (number := torch.cuda.device_count()) > 1:
-            names = cards.visible(number)
-            card = cards.take(names)
-            torch.cuda.set_device(card)
-            log.info("card %s of %s", names[card], ", ".join(names))
+        cards.take()
     return wanted
 
 

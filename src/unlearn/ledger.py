@@ -5,6 +5,7 @@ the workflow, relative to the folder it runs in; the first of its ``outputs`` na
 is its sha256, size and mtime_ns.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -15,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from unlearn import provenance
+from unlearn import files, provenance
 
 FOLDER = ".made"
 log = logging.getLogger("unlearn")
@@ -126,17 +127,25 @@ def alone(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)  # still locked: who waits for it sees that it is no longer the one here
 
 
-def _locked(path: Path) -> Any:
+def _locked(path: Path) -> IO[str]:
     while True:
         file = open(path, "w")  # noqa: SIM115 (closed by the caller)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.warning("%s: another process is making this; waiting for its end", path.with_suffix("").name)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-            return file
+            _wait(file, path)
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        except OSError as error:  # its holder has removed it; on NFS the open file is stale then
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
         file.close()
+
+
+def _wait(file: IO[str], path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.warning("%s: another process is making this; waiting for its end", path.with_suffix("").name)
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def held(output: str | Path) -> bool:
@@ -160,12 +169,8 @@ def serialised(record: Mapping[str, Any]) -> bytes:
 
 def write(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record atomically."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with files.replacing(path) as part:
         part.write_bytes(serialised(record))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read(path: str | Path) -> dict[str, Any]:

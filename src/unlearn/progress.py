@@ -8,7 +8,6 @@ optimiser, and how far they are.
 
 import io
 import logging
-import os
 import shutil
 import signal
 import time
@@ -16,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from unlearn import files
 
 log = logging.getLogger("unlearn")
 
@@ -76,14 +77,10 @@ class Progress:
             import torch
 
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{os.getpid()}.part")
-            try:
-                whole = io.BytesIO()  # torch hides why it cannot write to a file
-                torch.save({"identity": self.identity, "state": state}, whole)
+            whole = io.BytesIO()  # torch hides why it cannot write to a file
+            torch.save({"identity": self.identity, "state": state}, whole)
+            with files.replacing(path) as part:
                 part.write_bytes(whole.getbuffer())
-                os.replace(part, path)
-            finally:
-                part.unlink(missing_ok=True)
             log.debug("progress kept: %s", path)
         self.saved = time.monotonic()
         if self.stopping:

@@ -6,8 +6,8 @@ what lies at a path is whole.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from unlearn import failures
+from unlearn import failures, files
 from unlearn.schema import RUN_KEY, Run, Table
 
 META = b"unlearn"
@@ -38,11 +38,13 @@ class Writer:
         self.table, self.path, self.run = table, Path(path), run
         self.schema = table.schema.with_metadata({META: json.dumps({"table": table.name, **metadata}, sort_keys=True)})
         self.keys: list[pa.Table] = []
-        self.part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
 
     def __enter__(self) -> "Writer":
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.parquet = pq.ParquetWriter(self.part, self.schema, compression=COMPRESSION)
+        with ExitStack() as held:
+            part = held.enter_context(files.replacing(self.path))
+            self.parquet = held.enter_context(pq.ParquetWriter(part, self.schema, compression=COMPRESSION))
+            self.held = held.pop_all()
         return self
 
     def write(self, columns: Mapping[str, Any]) -> None:
@@ -91,17 +93,15 @@ class Writer:
         return array
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self.parquet.close()
-        try:
-            if kind is None:
-                keys = pa.concat_tables(self.keys) if self.keys else []
-                if len(keys):
-                    _check_unique(keys, self.table.key, f"{self.path}: table '{self.table.name}'")
-                elif not self.table.empty:
-                    raise TableError(f"{self.path}: table '{self.table.name}' would be empty")
-                os.replace(self.part, self.path)
-        finally:
-            self.part.unlink(missing_ok=True)
+        if kind is not None:
+            self.held.__exit__(kind, error, trace)
+            return
+        with self.held:
+            keys = pa.concat_tables(self.keys) if self.keys else []
+            if len(keys):
+                _check_unique(keys, self.table.key, f"{self.path}: table '{self.table.name}'")
+            elif not self.table.empty:
+                raise TableError(f"{self.path}: table '{self.table.name}' would be empty")
 
 
 def _compatible(given: pa.DataType, wanted: pa.DataType) -> bool:

@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -25,7 +24,8 @@ PRELOAD = {
     "torch": ("numpy", "pandas", "pyarrow.parquet", "torch", "timm", "torchattacks"),
     "tables": ("numpy", "pandas", "pyarrow.parquet", "scipy.stats", "sklearn.svm", "matplotlib.pyplot"),
 }
-START_TIMEOUT = 120
+START_TIMEOUT = 600  # the first import from a network file system takes minutes
+LONGEST_ADDRESS = 107  # bytes
 KILLED = 137  # exit status of a child that ended without an answer
 
 
@@ -53,8 +53,12 @@ def call(kind: str, request: dict[str, Any]) -> int:
 
 
 def _connect(kind: str) -> socket.socket:
-    folder = _folder()
+    from unlearn import files  # not in the server
+
+    folder = files.private(os.environ[OWNER])  # whoever can connect can run code
     path = folder / f"{kind}.sock"
+    if len(str(path)) > LONGEST_ADDRESS:
+        raise RuntimeError(f"{path}: too long for the address of a socket; set TMPDIR to a shorter folder")
     with contextlib.suppress(OSError):
         return _dial(path)
     with open(folder / f"{kind}.lock", "w") as lock:
@@ -76,16 +80,8 @@ def _connect(kind: str) -> socket.socket:
             with contextlib.suppress(OSError):
                 return _dial(path)
             time.sleep(0.02)
+        server.kill()
     raise RuntimeError(f"no warm process of kind {kind!r}: {Path(log.name).read_text()[-2000:]}")
-
-
-def _folder() -> Path:
-    """A folder that only this user can enter: whoever can connect can run code."""
-    folder = Path(tempfile.gettempdir()) / f"unlearn-{os.getuid()}-{os.environ[OWNER]}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
-        raise RuntimeError(f"{folder} is not private to this user")
-    return folder
 
 
 def _dial(path: Path) -> socket.socket:

@@ -9,24 +9,28 @@ def audited(check):
 
     `dag_settings.forcerun` would not do: it makes every forced file a target, whatever was asked for.
     """
-    records = list(audit.records(RESULTS))
-    wrong, outdated = audit.findings(records), audit.outdated(records)
-    made = {
-        name: record for _, record in records if record for name in record["outputs"]
-    }
     policy = STUDY.config["upgrades"]
-
-    def forgotten(job):
-        """Whether Snakemake does not know how a result was made, and it was made otherwise."""
-        record = made.get(job.output[0]) if job.output else None
-        return (
-            record is not None
-            and not workflow.persistence.has_metadata(job)
-            and not audit.fits(record, job.input, dict(job.params.items()))
-        )
 
     async def check_incomplete(dag):
         await check(dag)
+        records = list(audit.records(RESULTS))
+        wrong, outdated = audit.findings(records), audit.outdated(records)
+        made = {
+            name: record
+            for _, record in records
+            if record
+            for name in record["outputs"]
+        }
+
+        def forgotten(job):
+            """Whether Snakemake does not know how a result was made, and it was made otherwise."""
+            record = made.get(job.output[0]) if job.output else None
+            return (
+                record is not None
+                and not workflow.persistence.has_metadata(job)
+                and not audit.fits(record, job.input, dict(job.params.items()))
+            )
+
         other = dict.fromkeys(
             (job.output[0] for job in dag.jobs if forgotten(job)),
             "not made by the code, settings and inputs of now",

@@ -35,16 +35,17 @@ def gpu_names():
     return {"gpu": GPUS, **{key: name for key, name in named.items() if name}}
 
 
-def runtime(minutes, attempt):
-    """Minutes to ask for: a job that asks for more than the partition gives would wait for ever."""
-    return min(minutes * attempt, int(cluster("longest") or minutes * attempt))
+def asked(amount, attempt, most):
+    """What a job asks for, of minutes or of MB. Each further attempt gets more, but for what the cluster's ``most``
+    allows: a job that asks for more would wait for ever, or be refused."""
+    return min(amount * attempt, int(cluster(most) or amount * attempt))
 
 
 def cpu(minutes, mem_mb=2000):
-    """Resources of a job on tables alone. A job that is tried again gets more."""
+    """Resources of a job on tables alone."""
     return {
-        "runtime": lambda wildcards, attempt: runtime(minutes, attempt),
-        "mem_mb": lambda wildcards, attempt: mem_mb * attempt,
+        "runtime": lambda wildcards, attempt: asked(minutes, attempt, "longest"),
+        "mem_mb": lambda wildcards, attempt: asked(mem_mb, attempt, "largest"),
     }
 
 
@@ -58,9 +59,12 @@ def model(minutes):
     """Resources of a job that runs a model, for a number of minutes or a function of the wildcards."""
     needed = minutes if callable(minutes) else lambda wildcards: minutes
     return {
-        "runtime": lambda wildcards, attempt: runtime(needed(wildcards), attempt),
-        "mem_mb": lambda wildcards, input, attempt: attempt
-        * (BASE_MB + 4 * megabytes(input)),
+        "runtime": lambda wildcards, attempt: asked(
+            needed(wildcards), attempt, "longest"
+        ),
+        "mem_mb": lambda wildcards, input, attempt: asked(
+            BASE_MB + 4 * megabytes(input), attempt, "largest"
+        ),
         **gpu_names(),
     }
 
