@@ -17,7 +17,11 @@ RUNS = {("original", "all"), ("retrain", "all"), ("cf", "last"), ("cf", "all"), 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Copy:
+    """Made in batches of runs, as large studies are."""
     copy = Copy(tmp_path_factory.mktemp("project"), TINY)
+    copy.run("--batch", "collect=1/2", "results/metrics.parquet")
+    assert len(list(copy.root.glob("results/runs/**/metrics.parquet"))) in (3, 4)  # half, and exact retraining
+    copy.run("--batch", "collect=2/2", "results/metrics.parquet")
     copy.run("all")
     return copy
 

@@ -162,7 +162,7 @@ def read(table: Table, path: str | Path, columns: Sequence[str] | None = None) -
     try:
         return file.read(columns=list(columns) if columns else None)
     except (pa.ArrowException, OSError) as error:
-        raise TableError(f"{path}: damaged ({error})") from None
+        raise TableError(f"{path}: damaged, or no memory to read it ({error})") from None
 
 
 def metadata(path: str | Path) -> dict[str, Any]:

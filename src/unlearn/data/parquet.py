@@ -95,4 +95,4 @@ def _batches(path: Path, columns: list[str]) -> Iterator[Any]:
     try:
         yield from pq.ParquetFile(path).iter_batches(CHUNK, columns=columns)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: damaged ({error})") from None
+        raise DataError(f"{path}: damaged, or no memory to read it ({error})") from None
