@@ -21,6 +21,7 @@ from unlearn.schema import RUN_KEY, Run, Table
 
 META = b"unlearn"
 COMPRESSION = "zstd"
+ROW_GROUP = 1 << 24  # bytes in memory, at least
 
 
 class TableError(ValueError):
@@ -38,6 +39,8 @@ class Writer:
         self.table, self.path, self.run = table, Path(path), run
         self.schema = table.schema.with_metadata({META: json.dumps({"table": table.name, **metadata}, sort_keys=True)})
         self.keys: list[pa.Table] = []
+        self.waiting: list[pa.Table] = []
+        self.waiting_bytes = 0
 
     def __enter__(self) -> "Writer":
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +58,16 @@ class Writer:
             columns = {k: np.repeat(getattr(self.run, k), length) for k in RUN_KEY} | columns
         batch = self._checked(columns)
         self.keys.append(batch.select(list(self.table.key)))
-        self.parquet.write_table(batch)
+        self.waiting.append(batch)
+        self.waiting_bytes += batch.nbytes
+        if self.waiting_bytes >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        """A row group of what waits: one of each run's metrics would cost more memory than its rows."""
+        if self.waiting:
+            self.parquet.write_table(pa.concat_tables(self.waiting))
+            self.waiting, self.waiting_bytes = [], 0
 
     def _checked(self, columns: Mapping[str, Any]) -> pa.Table:
         schema = self.table.schema
@@ -102,6 +114,7 @@ class Writer:
                 _check_unique(keys, self.table.key, f"{self.path}: table '{self.table.name}'")
             elif not self.table.empty:
                 raise TableError(f"{self.path}: table '{self.table.name}' would be empty")
+            self._flush()
 
 
 def _compatible(given: pa.DataType, wanted: pa.DataType) -> bool:
