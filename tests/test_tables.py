@@ -1,5 +1,7 @@
 """The strict writer refuses what pyarrow accepts, and a file at a path is whole or absent."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -100,6 +102,34 @@ def test_keys_are_compared_across_batches(path):
     with pytest.raises(TableError, match="3 rows repeat a key"):
         write_batches(path, SPLIT, SPLIT)
     assert not list(path.parent.iterdir())
+
+
+def appended(path, *runs):
+    """A table of parts, each of which holds the metrics of so many runs as it is given seeds."""
+    parts = []
+    for seeds in runs:
+        part = path.with_name(f"part{len(parts)}.parquet")
+        with tables.Writer(schema.METRICS, part, {}) as writer:
+            for seed in seeds:
+                identity = {name: [value] for name, value in vars(replace(RUN, seed=seed)).items()}
+                writer.write({**identity, **METRIC})
+        parts.append(tables.read(schema.METRICS, part))
+    with tables.Writer(schema.METRICS, path, {"mark": 1}) as writer:
+        for part in parts:
+            writer.append(part)
+    return tables.read(schema.METRICS, path)
+
+
+def test_parts_stand_one_after_the_other(path):
+    assert appended(path, [3], [0], [1])["seed"].to_pylist() == [3, 0, 1]
+    assert tables.metadata(path)["mark"] == 1
+
+
+@pytest.mark.parametrize("runs", [([0], [1], [0]), ([0, 1], [2]), ([2], [2, 1])])
+def test_a_run_is_one_part(path, runs):
+    with pytest.raises(TableError, match="is not in one part alone"):
+        appended(path, *runs)
+    assert not path.exists()
 
 
 def test_null_is_a_value_in_a_key(path):

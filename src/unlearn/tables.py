@@ -39,6 +39,7 @@ class Writer:
         self.table, self.path, self.run = table, Path(path), run
         self.schema = table.schema.with_metadata({META: json.dumps({"table": table.name, **metadata}, sort_keys=True)})
         self.keys: list[pa.Table] = []
+        self.runs: set[str] = set()
         self.waiting: list[pa.Table] = []
         self.waiting_bytes = 0
 
@@ -58,6 +59,21 @@ class Writer:
             columns = {k: np.repeat(getattr(self.run, k), length) for k in RUN_KEY} | columns
         batch = self._checked(columns)
         self.keys.append(batch.select(list(self.table.key)))
+        self._add(batch)
+
+    def append(self, part: pa.Table) -> None:
+        """A whole table of one run (or model, or cell), as ``read`` gave it. Its rows differ among themselves, so that
+        of all the parts only the runs are compared, and their keys need not be kept."""
+        columns = [name for name in self.table.key if name in RUN_KEY]
+        runs = part.select(columns).group_by(columns).aggregate([]).to_pylist()
+        for run in runs:
+            name = ", ".join(map(str, run.values()))
+            if len(runs) > 1 or name in self.runs:
+                raise TableError(f"{self.path}: table '{self.table.name}': {name} is not in one part alone")
+            self.runs.add(name)
+        self._add(part.replace_schema_metadata(self.schema.metadata))
+
+    def _add(self, batch: pa.Table) -> None:
         self.waiting.append(batch)
         self.waiting_bytes += batch.nbytes
         if self.waiting_bytes >= ROW_GROUP:
@@ -112,7 +128,7 @@ class Writer:
             keys = pa.concat_tables(self.keys) if self.keys else []
             if len(keys):
                 _check_unique(keys, self.table.key, f"{self.path}: table '{self.table.name}'")
-            elif not self.table.empty:
+            elif not self.table.empty and not self.runs:
                 raise TableError(f"{self.path}: table '{self.table.name}' would be empty")
             self._flush()
 

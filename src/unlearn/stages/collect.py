@@ -1,7 +1,8 @@
 """collect: one table for the whole study from the same table of each run."""
 
 from collections.abc import Sequence
-from typing import Any
+
+import pyarrow as pa
 
 from unlearn import schema, tables
 from unlearn.failures import KEY, RunFailed
@@ -15,23 +16,22 @@ COLLECTED = {
 def collect(table: str, parts: Sequence[str], out: str) -> None:
     """Stream the ``parts`` into one ``table`` (of COLLECTED) without the runs that failed; or, for the table
     "failures", these alone, from their metrics."""
-    rows = failed if table == "failures" else whole
+    part = failed if table == "failures" else whole
     with tables.Writer(COLLECTED[table], out, record(parts=len(parts))) as writer:
         for path in parts:
-            writer.write(rows(COLLECTED[table], path))
+            writer.append(part(COLLECTED[table], path))
 
 
-def whole(table: schema.Table, path: str) -> dict[str, Any]:
-    """The columns of a run's table, without rows if the run failed."""
+def whole(table: schema.Table, path: str) -> pa.Table:
+    """A run's table, without rows if the run failed."""
     try:
-        part = tables.read(table, path)
+        return tables.read(table, path)
     except RunFailed:
-        part = table.schema.empty_table()
-    return {name: part[name].combine_chunks() for name in part.column_names}
+        return table.schema.empty_table()
 
 
-def failed(table: schema.Table, path: str) -> dict[str, Any]:
+def failed(table: schema.Table, path: str) -> pa.Table:
     """The identity and the reason of a run that failed, else no rows."""
     found = tables.metadata(path)
     rows = [{**found["run"], "reason": found[KEY]}] if KEY in found else []
-    return {name: [row[name] for row in rows] for name in table.schema.names}
+    return pa.Table.from_pylist(rows, table.schema)
