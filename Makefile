@@ -10,7 +10,7 @@ all: $(BIN)/.installed
 	snakemake $(if $(STUDY),--configfile studies/$(STUDY).yaml) --cores $(CORES) all
 
 test: $(BIN)/.installed lint
-	pytest -n $(CORES) -m "not slurm" tests
+	pytest -n $(CORES) --dist loadgroup -m "not slurm" tests
 	pytest -m slurm tests
 
 # These start and stop a SLURM on this machine, and are skipped without slurmctld, slurmd, slurm-client and munge.
@@ -18,7 +18,7 @@ test-slurm: $(BIN)/.installed
 	pytest -m slurm tests
 
 test-fast: $(BIN)/.installed
-	pytest -n $(CORES) -m "not slow and not slurm" tests
+	pytest -n $(CORES) --dist loadgroup -m "not slow and not slurm" tests
 
 lint: $(BIN)/.installed
 	ruff check .
