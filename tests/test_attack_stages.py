@@ -105,6 +105,7 @@ def test_a_curve_that_gives_no_grid_is_an_error(curve):
         grid.levels(curve, (1e-4, 1.0), "model")
 
 
+@pytest.mark.slow
 def test_calibrated_radii_are_where_robustness_falls(dataset, spec, tmp_path, monkeypatch):
     """On models with few test images the curve is a staircase: within one image of the level."""
     monkeypatch.setattr(grid, "HALVINGS", 8)

@@ -14,6 +14,8 @@ from conftest import CLASSES, EXECUTION, NETS, ROOT, SHAPE
 from unlearn import checkpoint, ledger, tables
 from unlearn.stages import split
 
+pytestmark = pytest.mark.slow
+
 MODEL = NETS["batchnorm"]
 SETTINGS = {"model": MODEL, "method": {"epochs": 2, "batch_size": 8, "lr": 0.01}, **EXECUTION}
 MOUNT = "mount -t tmpfs -o size=300k none {folder} && "

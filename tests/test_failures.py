@@ -80,6 +80,7 @@ def serve(tmp_path, dataset):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ga", "retrain"])
 def test_training_that_diverges_leaves_a_result_that_says_so(serve, tmp_path, dataset, method):
     """Of a method; exact retraining that diverges stops the study."""

@@ -124,6 +124,7 @@ def edit(path, name):
         ("scripts/unlearn.py", "", UNLEARN),
     ],
 )
+@pytest.mark.slow
 def test_code_changes_what_reaches_it(checkout, changed, file, name, stages):
     edit(checkout / file, name)
     assert changed() == stages
