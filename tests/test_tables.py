@@ -125,6 +125,13 @@ def test_parts_stand_one_after_the_other(path):
     assert tables.metadata(path)["mark"] == 1
 
 
+@pytest.mark.parametrize(("limit", "groups"), [(1, 3), (tables.ROW_GROUP, 1)])
+def test_a_row_group_holds_many_small_parts(path, monkeypatch, limit, groups):
+    monkeypatch.setattr(tables, "ROW_GROUP", limit)
+    assert len(appended(path, [0], [1], [2])) == 3
+    assert pq.ParquetFile(path).num_row_groups == groups
+
+
 @pytest.mark.parametrize("runs", [([0], [1], [0]), ([0, 1], [2]), ([2], [2, 1])])
 def test_a_run_is_one_part(path, runs):
     with pytest.raises(TableError, match="is not in one part alone"):
