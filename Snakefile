@@ -36,5 +36,3 @@ rule all:
         collect("<results>/tables/main.{kind}", kind=["csv", "md", "tex"]),
         "<results>/tables/verdicts.md",
         collect("<results>/{table}.parquet", table=STUDY_TABLES),
-        ["<results>/tuning.parquet"] if STUDY.tunings else [],
-        ["<results>/ulira.parquet"] if STUDY.shadows else [],

@@ -14,8 +14,11 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from unlearn import checkpoint, images, provenance, registry, schema, tables  # noqa: E402
-from unlearn.robustness import search  # noqa: E402
+from unlearn.config import plugins  # noqa: E402
+from unlearn.evaluation.attack_search import search  # noqa: E402
+from unlearn.io import metadata, tables  # noqa: E402
+from unlearn.io.schema.grid import GRID  # noqa: E402
+from unlearn.models import checkpoint, images  # noqa: E402
 
 ATTACKS = {
     "PGD-20": ("pgd", {}),
@@ -29,14 +32,14 @@ def main(results: str, count: int, device: str = "cpu") -> None:
     """Robust accuracy in percent and seconds by attack, and the images on which cascade and AutoAttack differ."""
     torch.set_num_threads(1)
     folder = Path(results)
-    radii = tables.read(schema.GRID, folder / "grid.parquet").to_pandas().query("norm == 'linf' and headline")
+    radii = tables.read(GRID, folder / "radii.parquet").to_pandas().query("norm == 'linf' and headline")
     eps = float(radii["eps"].iloc[0])
     chosen = images.stratified(images.test_set(str(folder / "dataset.parquet")), count, 0)
     chosen = chosen.to(device)
     torch.backends.cudnn.conv.fp32_precision = "ieee"
     clock = time.process_time if device == "cpu" else time.perf_counter
     machine = platform.machine() if device == "cpu" else torch.cuda.get_device_name()
-    print(f"torch {torch.__version__}, {machine}, {provenance.commit()}; n = {len(chosen)}, eps = {eps:g}\n")
+    print(f"torch {torch.__version__}, {machine}, {metadata.commit()}; n = {len(chosen)}, eps = {eps:g}\n")
     print(
         "| model | clean | " + " | ".join(f"{label} | s" for label in ATTACKS) + " | only cascade | only AutoAttack |"
     )
@@ -44,7 +47,7 @@ def main(results: str, count: int, device: str = "cpu") -> None:
     for path in sorted(folder.glob("pretrained/*/seed?/model.safetensors")):
         model, cells, robust = f"{path.parent.parent.name}, {path.parent.name}", [], {}
         for label, (name, given) in ATTACKS.items():
-            plugin, own = registry.load("attacks", name), registry.settings("attacks", name, given)
+            plugin, own = plugins.load("attacks", name), plugins.settings("attacks", name, given)
             net, started = checkpoint.load(path, device), clock()
             found = search(net, chosen, [eps], lambda m, e, p=plugin, s=own: p.build(m, e, s), 0)
             robust[label] = found.eps.isnan()

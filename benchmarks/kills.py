@@ -95,7 +95,7 @@ def jobs(main: psutil.Process) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             line = process.cmdline()
-            if "unlearn.warm" in line and line[-1] == str(main.pid):
+            if "unlearn.runtime.fork_server" in line and line[-1] == str(main.pid):
                 found += process.children()
     return found
 

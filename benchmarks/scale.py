@@ -120,15 +120,16 @@ def summary(root: Path, limit: float) -> list[list[str]]:
 RECORDS = """
 import json, sys
 sys.path.insert(0, "src")
-from unlearn import ledger, provenance
+from unlearn.io import metadata
+from unlearn.provenance import records
 jobs = {}
 for path, log, inputs in json.load(sys.stdin):
     jobs.setdefault(log, ([], inputs))[0].append(path)
 for outputs, inputs in jobs.values():
-    states = {kind: {p: ledger.state(p) for p in paths} for kind, paths in (("inputs", inputs), ("outputs", outputs))}
-    path = ledger.record_of(outputs[0])
+    states = {kind: {p: records.state(p) for p in paths} for kind, paths in (("inputs", inputs), ("outputs", outputs))}
+    path = records.record_of(outputs[0])
     path.parent.mkdir(exist_ok=True)
-    ledger.write(path, provenance.record({}, target="made:up", arguments={}, device="cpu", seconds=0.0, **states))
+    records.write(path, metadata.record({}, target="made:up", arguments={}, device="cpu", seconds=0.0, **states))
 """
 
 
@@ -146,13 +147,14 @@ def collected(runs: int, folder: Path, limit: float) -> str:
 MAKE = f"""
 import sys
 import numpy as np
-from unlearn import schema, tables
+from unlearn.io import tables
+from unlearn.io.schema.metrics import METRICS
 for run in range(int(sys.argv[1])):
-    columns = dict.fromkeys(schema.METRICS.schema.names, [None] * {ROWS})
+    columns = dict.fromkeys(METRICS.schema.names, [None] * {ROWS})
     columns |= {{k: [v] * {ROWS} for k, v in dict(arch="net", forget="f", method="cf", scope="all", seed=run).items()}}
     columns |= {{"metric": [f"metric{{i}}" for i in range({ROWS})], "value": np.random.default_rng(run).random({ROWS})}}
     columns |= {{"n": [100] * {ROWS}}}
-    tables.write(schema.METRICS, f"{{sys.argv[2]}}/{{run}}.parquet", columns, {{}})
+    tables.write(METRICS, f"{{sys.argv[2]}}/{{run}}.parquet", columns, {{}})
 """
 COLLECT = """
 import pathlib, sys

@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from unlearn import registry  # noqa: E402
-from unlearn.hyper import Training  # noqa: E402
+from unlearn.config import plugins  # noqa: E402
+from unlearn.config.settings import Training  # noqa: E402
 from unlearn.metrics import Metric  # noqa: E402
 
 HEAD = """# Methods
@@ -28,9 +28,9 @@ file, seven values for every method, on a seed that is not reported.
 
 def row(name: str) -> str:
     """A line of the table."""
-    declared = registry.declaration("methods", name)
+    declared = plugins.declaration("methods", name)
     papers = ", ".join(dict.fromkeys(re.findall(r"arXiv:[\d.]+\d", declared.doc))) or "control"
-    sees = declared.constants["SEES"]
+    sees = declared.constants["DATA_ROLES"]
     kinds = ", ".join(declared.constants.get("FORGET_KINDS", ())) or "all"
     values = ", ".join(f"{field.name} {field.default}" for field in fields(declared.settings)) or "none"
     trained = issubclass(declared.settings, Training)
@@ -40,12 +40,12 @@ def row(name: str) -> str:
 
 def section(name: str) -> str:
     """What the method is and where it deviates from its sources: the file's own words."""
-    return f"\n## {name}\n\n{registry.declaration('methods', name).doc.strip()}\n"
+    return f"\n## {name}\n\n{plugins.declaration('methods', name).doc.strip()}\n"
 
 
 def methods() -> str:
     """The page of methods."""
-    names = registry.names("methods")
+    names = plugins.names("methods")
     return HEAD + "".join(map(row, names)) + "".join(map(section, names))
 
 
@@ -73,14 +73,14 @@ def metric_row(file: str, name: str, metric: Metric) -> str:
 
 def metric_section(file: str) -> str:
     """Definition and source: the file's own words."""
-    return f"\n## {file}\n\n{registry.declaration('metrics', file).doc.strip()}\n"
+    return f"\n## {file}\n\n{plugins.declaration('metrics', file).doc.strip()}\n"
 
 
 def metrics() -> str:
     """The page of metrics."""
-    files = registry.names("metrics")
+    files = plugins.names("metrics")
     declared = [
-        (file, name, metric) for file in files for name, metric in registry.load("metrics", file).METRICS.items()
+        (file, name, metric) for file in files for name, metric in plugins.load("metrics", file).METRICS.items()
     ]
     return METRICS_HEAD + "".join(metric_row(*each) for each in declared) + "".join(map(metric_section, files))
 

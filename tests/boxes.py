@@ -14,8 +14,10 @@ import yaml
 from conftest import CLASSES, EXECUTION, NETS, NORMALIZE, ROOT, SHAPE
 from PIL import Image
 
-from unlearn import launch, registry, schema, tables
-from unlearn.study import Study
+from unlearn.config import plugins
+from unlearn.config.study import Study
+from unlearn.io import tables
+from unlearn.io.schema.radii import RADII
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 DEFAULT = (ROOT / "config.yaml").read_text()
@@ -67,7 +69,7 @@ class Box:
 
     def declare(self, kind, text):
         self.plugin(kind, text)
-        registry.declaration.__wrapped__(kind, "mine")
+        plugins.declaration.__wrapped__(kind, "mine")
 
     def load_data(self, **settings):
         from unlearn.stages.dataset import dataset
@@ -76,7 +78,7 @@ class Box:
 
     def source(self, body):
         """A data source whose `load` has that body."""
-        head = "import numpy as np\nfrom unlearn.data import Images, Source\nfrom unlearn.hyper import dataclass\n"
+        head = "import numpy as np\nfrom unlearn.data import Images, Source\nfrom unlearn.config.settings import dataclass\n"
         settings = "@dataclass(frozen=True)\nclass Settings:\n    pass\n"
         self.plugin("data", f"{head}{settings}def load(settings):\n    {body}\n")
         self.load_data(name="mine")
@@ -117,8 +119,8 @@ class Box:
         pretrain(self.dataset, **outputs, arch="net", seed=0, settings=settings, follow=0, device="cpu")
 
     def original(self):
-        from unlearn import checkpoint
-        from unlearn.models import Spec, create
+        from unlearn.models import checkpoint
+        from unlearn.models.classifier import Spec, create
 
         path = self.root / "original.safetensors"
         checkpoint.save(create(Spec(classes=CLASSES, shape=SHAPE, **NETS["batchnorm"]), 0), path, {})
@@ -129,7 +131,7 @@ class Box:
         from unlearn.stages.train import unlearn
 
         settings = "@dataclass(frozen=True)\nclass Settings:\n    rate: Positive = 1.0\n"
-        head = f"import torch\nfrom unlearn.hyper import Positive, dataclass\nSEES = {sees}\n{settings}"
+        head = f"import torch\nfrom unlearn.config.settings import Positive, dataclass\nDATA_ROLES = {sees}\n{settings}"
         self.plugin("methods", f"{head}def unlearn(model, job, settings):\n    {body}\n")
         original = str(self.original())
         outputs = dict.fromkeys(("model", "history", "cost"), self.old)
@@ -141,10 +143,10 @@ class Box:
         from unlearn.stages.attack import attack
 
         settings = "@dataclass(frozen=True)\nclass Settings:\n    pass\n"
-        head = f"from unlearn.hyper import dataclass\nNORM = 'linf'\nKIND = 'single'\n{settings}"
+        head = f"from unlearn.config.settings import dataclass\nNORM = 'linf'\nKIND = 'single'\n{settings}"
         self.plugin("attacks", f"{head}def build(model, eps, settings):\n    {body}\n")
-        grid = str(self.root / "grid.parquet")
-        tables.write(schema.GRID, grid, {"norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
+        grid = str(self.root / "radii.parquet")
+        tables.write(RADII, grid, {"norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
         settings = {"attack": {}, "samples": {"test": 4, "retain": 4, "forget": 4}}
         original = str(self.original())
         attack(RUN, "mine", original, self.dataset, self.split, grid, self.old, settings, "cpu")
@@ -156,8 +158,8 @@ class Box:
         head = "import pandas as pd\nNEEDS = ()\nMEASURED = ()\n"
         functions = f"def data(tables, settings):\n    return {data}\ndef draw(frame, settings):\n    return {draw}\n"
         self.plugin("figures", head + functions)
-        grid = str(self.root / "grid.parquet")
-        tables.write(schema.GRID, grid, {"norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
+        grid = str(self.root / "radii.parquet")
+        tables.write(RADII, grid, {"norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
         figure("mine", self.old, self.old, self.old, {"norms": {}}, grid=grid)
 
     def metric(self, body):
@@ -165,7 +167,7 @@ class Box:
 
         head = "from unlearn.metrics import Metric, Row\nMETRICS = {'m': Metric('M', 'max')}\n"
         self.plugin("metrics", f"{head}def compute(run):\n    {body}\n")
-        _compute("mine", registry.load("metrics", "mine").compute, None)
+        _compute("mine", plugins.load("metrics", "mine").compute, None)
 
     def weights(self, harm):
         from unlearn.stages.predict import predict
@@ -235,6 +237,6 @@ def header(path, **changes):
 
 
 def respecified(path, **changes):
-    from unlearn import checkpoint
+    from unlearn.models import checkpoint
 
     header(path, spec=json.dumps(checkpoint.metadata(path)["spec"] | changes))

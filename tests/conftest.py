@@ -30,13 +30,13 @@ NETS = {
         "normalize": NORMALIZE,
     },
 }
-EXECUTION = {"augment": {"crop": 0, "flip": False}, "precision": "float32", "stored_prefix": 0.0}
+EXECUTION = {"augment": {"crop": 0, "flip": False}, "precision": "float32"}
 
 
 @pytest.fixture(params=list(NETS))
 def spec(request):
     """The spec of a network with batch norms, then of one with layer norms."""
-    from unlearn.models import Spec
+    from unlearn.models.classifier import Spec
 
     return Spec(classes=CLASSES, shape=SHAPE, **NETS[request.param])
 
@@ -50,7 +50,7 @@ def architecture(spec):
 @pytest.fixture
 def net(spec):
     """A fresh classifier of the spec."""
-    from unlearn.models import create
+    from unlearn.models.classifier import create
 
     return create(spec, seed=0)
 
@@ -60,7 +60,7 @@ def make_images():
     """``make_images(count, seed)``: random bytes, classes in turn, ids from 100 on."""
     import torch
 
-    from unlearn.images import ImageSet
+    from unlearn.models.images import ImageSet
 
     def make(count=24, seed=0, first=100):
         pixels = torch.randint(256, (count, *SHAPE), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
@@ -70,16 +70,16 @@ def make_images():
 
 
 @pytest.fixture
-def make_job(make_images):
+def make_context(make_images):
     """``make_job(spec, scope, roles)``: a job on 20 retain and 12 forget images; equal calls give equal jobs."""
     import torch
 
-    from unlearn.job import Job
+    from unlearn.training.context import MethodContext
 
     sets = {"retain": make_images(20, 1, 0), "forget": make_images(12, 2, 20), "train": make_images(20, 1, 0)}
 
     def make(spec, scope="all", roles=("retain", "forget"), seed=0, **more):
-        return Job(seed, spec, {role: sets[role] for role in roles}, torch.device("cpu"), scope, **more)
+        return MethodContext(seed, spec, {role: sets[role] for role in roles}, torch.device("cpu"), scope, **more)
 
     return make
 
@@ -87,7 +87,8 @@ def make_job(make_images):
 @pytest.fixture
 def dataset(tmp_path):
     """Path of a dataset table: 40 training and 16 test images, ids 0…55, four named classes."""
-    from unlearn import schema, tables
+    from unlearn.io import tables
+    from unlearn.io.schema.dataset import DATASET
 
     rng, count = np.random.default_rng(0), 56
     columns = {
@@ -97,18 +98,19 @@ def dataset(tmp_path):
         "image": [rng.integers(256, size=SHAPE, dtype=np.uint8).tobytes() for _ in range(count)],
     }
     path = tmp_path / "dataset.parquet"
-    tables.write(schema.DATASET, path, columns, {"classes": ["ant", "bee", "cat", "dog"], "shape": list(SHAPE)})
+    tables.write(DATASET, path, columns, {"classes": ["ant", "bee", "cat", "dog"], "shape": list(SHAPE)})
     return str(path)
 
 
 @pytest.fixture
 def split(dataset, tmp_path):
     """Path of a split of ``dataset``: the first ten training images are forgotten."""
-    from unlearn import schema, tables
+    from unlearn.io import tables
+    from unlearn.io.schema.split import SPLIT
 
     path = tmp_path / "split.parquet"
     role = ["forget"] * 10 + ["retain"] * 30 + ["test"] * 16
-    tables.write(schema.SPLIT, path, {"id": np.arange(56), "role": role}, {})
+    tables.write(SPLIT, path, {"id": np.arange(56), "role": role}, {})
     return str(path)
 
 

@@ -6,10 +6,10 @@ import timm.layers
 import torch
 from torch import nn
 
-from unlearn.activations import Moments, ProbeError, channels_last, norm_layers, spreads
-from unlearn.images import ImageSet, to_float
+from unlearn.evaluation.activations import Moments, ProbeError, channels_last, normalization_layers, spreads
 from unlearn.metrics.fairness_gap import gap
-from unlearn.models import create
+from unlearn.models.classifier import create
+from unlearn.models.images import ImageSet, to_float
 
 
 @pytest.fixture
@@ -68,10 +68,10 @@ def test_channels_on_request(probed, make_images, sigma):
         assert (row.mean, row.sigma) == pytest.approx((x.mean(), x.std()), rel=1e-5, abs=1e-6)
 
 
-NORMS = [nn.BatchNorm2d(6), nn.GroupNorm(2, 6), timm.layers.LayerNorm2d(6), timm.layers.RmsNorm2d(6), nn.RMSNorm(6)]
+LAYERS = [nn.BatchNorm2d(6), nn.GroupNorm(2, 6), timm.layers.LayerNorm2d(6), timm.layers.RmsNorm2d(6), nn.RMSNorm(6)]
 
 
-@pytest.mark.parametrize("norm", NORMS, ids=lambda norm: type(norm).__name__)
+@pytest.mark.parametrize("norm", LAYERS, ids=lambda norm: type(norm).__name__)
 def test_every_norm_by_numpy(make_images, norm):
     class Net(nn.Module):
         def __init__(self):
@@ -168,7 +168,7 @@ def test_classes_may_be_spread_over_batches():
     ids=lambda value: type(value).__name__,
 )
 def test_every_kind_of_norm_is_found_and_knows_its_channels(module, shape, channels):
-    assert list(norm_layers(nn.Sequential(module))) == ["0"]
+    assert list(normalization_layers(nn.Sequential(module))) == ["0"]
     x = torch.rand(shape)
     found = channels_last(module, x)
     assert found.shape == (shape[0], x[0].numel() // channels, channels)

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from unlearn import schema, tables
 from unlearn.analysis import comparisons, conjectures, correlations
 from unlearn.analysis.comparisons import (
     AnalysisError,
@@ -23,8 +22,17 @@ from unlearn.analysis.comparisons import (
 from unlearn.analysis.conjectures import Finding, Settings, conclude
 from unlearn.analysis.correlations import Clusters, Column, correlate, kendall, partial_spearman, spearman, summaries
 from unlearn.analysis.gates import gates
+from unlearn.config.study import Study
+from unlearn.io import tables
+from unlearn.io.catalogue import TABLES
+from unlearn.io.columns import DETAIL_KEY
+from unlearn.io.schema.comparisons import COMPARISONS
+from unlearn.io.schema.conjectures import CONJECTURES
+from unlearn.io.schema.gates import GATES
+from unlearn.io.schema.radii import RADII
+from unlearn.io.schema.metrics import METRICS
+from unlearn.io.schema.trajectory import TRAJECTORY
 from unlearn.stages.analyse import analyse
-from unlearn.study import Study
 
 RNG = np.random.default_rng(0)
 RESAMPLING = {"resamples": 200, "seed": 0}
@@ -32,7 +40,7 @@ RESAMPLING = {"resamples": 200, "seed": 0}
 
 def row(method, seed, value, metric="ta", arch="net", scope="all", forget="ten", **keys):
     run = {"arch": arch, "forget": forget, "method": method, "scope": scope, "seed": seed}
-    return {**run, "metric": metric, **dict.fromkeys(schema.DETAIL_KEY), **keys, "value": value, "n": 10}
+    return {**run, "metric": metric, **dict.fromkeys(DETAIL_KEY), **keys, "value": value, "n": 10}
 
 
 def metrics(rows):
@@ -313,9 +321,9 @@ def test_p_is_uniform_and_equivalence_rarely_denied_where_there_is_no_difference
 def test_columns_of_text_stay_texts_where_no_metric_has_such_a_key(tmp_path):
     """As in a study without attacks, or without metrics per layer."""
     path = str(tmp_path / "metrics.parquet")
-    tables.write(schema.METRICS, path, metrics(row(method, 0, 0.5) for method in ("cf", "retrain")), {})
-    found = compare(tables.read(schema.METRICS, path).to_pandas(), 0.95, **RESAMPLING)
-    tables.write(schema.COMPARISONS, path, found.assign(failed=""), {})
+    tables.write(METRICS, path, metrics(row(method, 0, 0.5) for method in ("cf", "retrain")), {})
+    found = compare(tables.read(METRICS, path).to_pandas(), 0.95, **RESAMPLING)
+    tables.write(COMPARISONS, path, found.assign(failed=""), {})
 
 
 @pytest.mark.parametrize(
@@ -748,7 +756,7 @@ def test_what_was_not_measured_cannot_be_told(tmp_path):
         "no method ran on both scopes, intermediate+last and all",
         "pretraining was not followed",
     ]
-    tables.write(schema.CONJECTURES, tmp_path / "t", found.reset_index(), {})
+    tables.write(CONJECTURES, tmp_path / "t", found.reset_index(), {})
 
 
 @pytest.mark.parametrize(
@@ -776,19 +784,19 @@ def test_no_approximate_method():
 
 def analysed(rows, tmp_path):
     path, names = str(tmp_path / "metrics.parquet"), ("comparisons", "correlations", "conjectures")
-    tables.write(schema.METRICS, path, metrics(rows), {})
+    tables.write(METRICS, path, metrics(rows), {})
     inputs = {name: str(tmp_path / f"{name}.parquet") for name in ("gates", "grid", "trajectory")}
     attacks = list(SETTINGS.headlines)
     described = {key: {"norm": "linf", "kind": "iterative", "aim": "fool"} for key in attacks}
-    tables.write(schema.GATES, inputs["gates"], gates(metrics(rows), described), {})
+    tables.write(GATES, inputs["gates"], gates(metrics(rows), described), {})
     headline = {"norm": ["linf"], "eps": [SETTINGS.headlines[SETTINGS.attack]], "headline": [True]}
-    tables.write(schema.GRID, inputs["grid"], headline, {})
+    tables.write(RADII, inputs["grid"], headline, {})
     point = {"seed": [0, 0], "epoch": [1, 1], "accuracy": [0.5, 0.5], "layer": ["a", "a"], "depth": [0, 0]}
     point |= {"arch": ["net"] * 2, "class": [0, 1], "sigma": [1.0, 2.0]}
-    tables.write(schema.TRAJECTORY, inputs["trajectory"], point, {})
+    tables.write(TRAJECTORY, inputs["trajectory"], point, {})
     settings = {"norms": dict.fromkeys(attacks, "linf"), **SETTINGS._asdict()}
     analyse(path, **inputs, **{name: str(tmp_path / name) for name in names}, settings=settings)
-    return {name: tables.read(schema.TABLES[name], tmp_path / name).to_pandas() for name in names}
+    return {name: tables.read(TABLES[name], tmp_path / name).to_pandas() for name in names}
 
 
 def test_a_study_need_not_measure_both_sides(tmp_path):

@@ -8,9 +8,16 @@ import torch
 from conftest import EXECUTION
 from torch import nn
 
-from unlearn import checkpoint, images, radii, schema, tables
-from unlearn.activations import spreads
-from unlearn.images import ImageSet, to_float
+from unlearn.analysis import radii
+from unlearn.evaluation.activations import spreads
+from unlearn.io import tables
+from unlearn.io.schema.adversarial import ADVERSARIAL
+from unlearn.io.schema.radii import RADII
+from unlearn.io.schema.predictions import PREDICTIONS
+from unlearn.io.schema.split import SPLIT
+from unlearn.io.schema.trajectory import TRAJECTORY
+from unlearn.models import checkpoint, images
+from unlearn.models.images import ImageSet, to_float
 from unlearn.stages import attack, follow, grid, predict, train
 
 RUN = {"arch": "net", "forget": "ten", "method": "cf", "scope": "all", "seed": 0}
@@ -30,7 +37,7 @@ def weights(net, dataset, tmp_path):
 
 @pytest.fixture
 def given(tmp_path):
-    path = str(tmp_path / "grid.parquet")
+    path = str(tmp_path / "radii.parquet")
     grid.grid(path, {"linf": {"eps": EPS, "headline": 0.2}, "l2": {"eps": [1.0], "headline": 1.0}})
     return path
 
@@ -39,7 +46,7 @@ def attacked(weights, dataset, split, given, tmp_path, name, **own):
     out = str(tmp_path / f"{name}.parquet")
     settings = {"attack": own, "samples": SAMPLES}
     attack.attack(RUN, name, weights, dataset, split, given, out, settings, "cpu")
-    return tables.read(schema.ADVERSARIAL, out).to_pandas(), tables.metadata(out)
+    return tables.read(ADVERSARIAL, out).to_pandas(), tables.metadata(out)
 
 
 def test_every_role_is_attacked(weights, dataset, split, given, tmp_path):
@@ -49,7 +56,7 @@ def test_every_role_is_attacked(weights, dataset, split, given, tmp_path):
     assert described["checks"]["finite"] is True
     assert set(found["norm"]) == {"linf"}
     assert set(found["eps"].dropna()) <= {0.0, *EPS}
-    roles = tables.read(schema.SPLIT, split).to_pandas().set_index("id")["role"]
+    roles = tables.read(SPLIT, split).to_pandas().set_index("id")["role"]
     assert (found["role"] == found["id"].map(roles)).all()
 
 
@@ -57,7 +64,7 @@ def test_clean_mistakes_are_those_of_predict(weights, dataset, split, given, tmp
     found, _ = attacked(weights, dataset, split, given, tmp_path, "fgsm")
     out = str(tmp_path / "predictions.parquet")
     predict.predict(RUN, weights, dataset, split, out, "cpu")
-    table = tables.read(schema.PREDICTIONS, out)
+    table = tables.read(PREDICTIONS, out)
     wrong = dict(zip(table["id"].to_pylist(), tables.matrix(table["logits"]).argmax(1) != table["label"], strict=True))
     assert [bool(wrong[i]) for i in found["id"]] == (found["eps"] == 0).tolist()
     assert 0 < sum(found["eps"] == 0) < len(found)
@@ -66,10 +73,10 @@ def test_clean_mistakes_are_those_of_predict(weights, dataset, split, given, tmp
 def test_a_role_is_attacked_alike_alone_and_beside_others(weights, dataset, split, given, tmp_path):
     both, _ = attacked(weights, dataset, split, given, tmp_path, "pgd", steps=3)
     test = images.stratified(images.by_role(dataset, split, ("test",))["test"], 12, attack.SEED)
-    from unlearn import registry
-    from unlearn.robustness import search
+    from unlearn.config import plugins
+    from unlearn.evaluation.attack_search import search
 
-    plugin, own = registry.load("attacks", "pgd"), registry.settings("attacks", "pgd", {"steps": 3})
+    plugin, own = plugins.load("attacks", "pgd"), plugins.settings("attacks", "pgd", {"steps": 3})
     alone = search(checkpoint.load(weights), test, EPS, lambda m, e: plugin.build(m, e, own), attack.SEED)
     np.testing.assert_array_equal(both.loc[both["role"] == "test", "eps"], alone.eps)
 
@@ -121,9 +128,9 @@ def test_calibrated_radii_are_where_robustness_falls(dataset, spec, tmp_path, mo
             optimizer.step()
         paths.append(str(tmp_path / f"model{seed}.safetensors"))
         checkpoint.save(net, paths[-1], {})
-    out = str(tmp_path / "grid.parquet")
+    out = str(tmp_path / "radii.parquet")
     grid.grid(out, {"linf": None}, paths, dataset, "cpu")
-    table = tables.read(schema.GRID, out).to_pandas()
+    table = tables.read(RADII, out).to_pandas()
     assert table["headline"].sum() == 1
     eps = radii.radii(out, "linf")
     assert eps[-1] == pytest.approx(2 * eps[-2], rel=0.1)
@@ -206,7 +213,7 @@ def test_trajectory_holds_what_each_snapshot_shows(pretrained, dataset, tmp_path
     follow.follow(
         weights, snapshots, dataset, out, "net", 0, {"at": "output", "sigma": "channel", "roles": ["test"]}, "cpu"
     )
-    table = tables.read(schema.TRAJECTORY, out).to_pandas()
+    table = tables.read(TRAJECTORY, out).to_pandas()
     assert table["epoch"].drop_duplicates().tolist() == [2, 4, 6]
     test, net = images.test_set(dataset), checkpoint.load(weights)
     for epoch, state in [*checkpoint.snapshots(snapshots), (6, net.state_dict())]:

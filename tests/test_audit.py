@@ -13,12 +13,15 @@ from conftest import ROOT
 from safetensors.numpy import save_file
 from test_ledger import request
 
-from unlearn import __main__ as command
-from unlearn import audit, ledger, schema, tables
-from unlearn.provenance import LIBRARIES
-from unlearn.sources import Sources
+from unlearn import cli as command
+from unlearn.fingerprint import Sources
+from unlearn.io import tables
+from unlearn.io.columns import DETAIL_KEY
+from unlearn.io.metadata import LIBRARIES
+from unlearn.io.schema.metrics import METRICS
+from unlearn.provenance import audit, records
+from unlearn.provenance.verify import Finding, verify
 from unlearn.stages.split import split
-from unlearn.verify import Finding, verify
 
 SOURCES = Sources(ROOT / "src", ROOT / "workflow/scripts")
 MODEL = "results/runs/net/model.safetensors"
@@ -28,7 +31,7 @@ PAGES = ("results/tables/main.csv", "results/tables/main.md", "results/tables/ma
 
 def job(outputs, inputs, write, code="", target="unlearn.stages.split:split", **arguments):
     """Run ``write()`` as a job."""
-    with ledger.entry({**request(outputs, inputs, **arguments), "target": target, "code": code}):
+    with records.entry({**request(outputs, inputs, **arguments), "target": target, "code": code}):
         for name in outputs:
             Path(name).parent.mkdir(parents=True, exist_ok=True)
         write()
@@ -54,11 +57,11 @@ def results(dataset, tmp_path, monkeypatch):
     job([MODEL, "results/runs/net/log.txt"], [data, cut], lambda: model(weights), target="unlearn.stages.train:unlearn")
     row = {"arch": "net", "forget": "listed", "method": "cf", "scope": "all", "seed": 0, "metric": "ua"}
     columns = {name: [value] for name, value in {**row, "value": 0.5, "n": 3}.items()}
-    columns |= {name: [None] for name in schema.DETAIL_KEY}
+    columns |= {name: [None] for name in DETAIL_KEY}
     job(
         [table],
         [MODEL],
-        lambda: tables.write(schema.METRICS, table, columns, {}),
+        lambda: tables.write(METRICS, table, columns, {}),
         target="unlearn.stages.collect:collect",
     )
     job(FIGURE, [table], lambda: texts(FIGURE, table), target="unlearn.stages.report:figure")
@@ -105,7 +108,7 @@ def test_what_its_job_did_not_write_is_found(results, path, change):
         age(path)
     wrong = found()
     assert list(wrong) == [path]
-    assert wrong[path] == f"not what its job wrote (sha256 {ledger.state(path)['sha256'][:12]})"
+    assert wrong[path] == f"not what its job wrote (sha256 {records.state(path)['sha256'][:12]})"
 
 
 def test_what_is_gone_is_for_snakemake_to_miss(results):
@@ -143,7 +146,7 @@ def test_a_child_of_a_remade_parent_is_found(results):
 
 
 def test_a_damaged_record_remakes_its_result(results):
-    path = ledger.record_of(MODEL)
+    path = records.record_of(MODEL)
     path.write_bytes(path.read_bytes().replace(b'"threads": 2', b'"threads": 3'))
     assert found() == {MODEL: "has a damaged record"}
     path.write_bytes(b"")
@@ -151,7 +154,7 @@ def test_a_damaged_record_remakes_its_result(results):
 
 
 def test_a_job_at_work_is_left_alone(results):
-    with ledger.alone(ledger.record_of(MODEL).with_suffix(".lock")):
+    with records.alone(records.record_of(MODEL).with_suffix(".lock")):
         Path(MODEL).write_text("half of a mod")
         assert found() == {}
     assert list(found()) == [MODEL]
@@ -228,7 +231,7 @@ def test_what_is_missing_or_unrecorded_is_listed(results):
     Path(FIGURE[0]).unlink()
     Path("results/stray.csv").write_text("a\n")
     Path("results/figures/.cost.png.1.part").write_text("")
-    ledger.record_of(PAGES[0]).unlink()
+    records.record_of(PAGES[0]).unlink()
     expected = {(page, "unrecorded") for page in (*PAGES, "results/stray.csv", "results/figures/.cost.png.1.part")}
     assert kinds() == {(FIGURE[0], "missing"), *expected}
 
@@ -315,15 +318,15 @@ def test_explain_goes_back_to_the_data_set(results, capsys):
         heads[5],
         "         └─ results/dataset.parquet  (above)",
     ]
-    sha = ledger.state("forget.txt")["sha256"][:12]
+    sha = records.state("forget.txt")["sha256"][:12]
     assert heads[5] == f"         ├─ forget.txt  sha256 {sha}  [! no record]"
     assert "!" not in "".join(lines[:5])
-    record = ledger.read(ledger.record_of(MODEL))
+    record = records.read(records.record_of(MODEL))
     for part in ("by unlearn", f"commit {record['commit']}"):
         assert part in lines[2]
     assert "settings" not in lines[2], "the job had none"
-    assert f"settings {ledger.find('results/splits/listed.parquet')['config'][:8]}" in lines[4]
-    assert ledger.state(MODEL)["sha256"][:12] in lines[2]
+    assert f"settings {records.find('results/splits/listed.parquet')['config'][:8]}" in lines[4]
+    assert records.state(MODEL)["sha256"][:12] in lines[2]
     assert lines[-1].startswith("libraries: torch ")
 
 
@@ -332,15 +335,15 @@ def test_explain_marks_what_is_not_as_it_was(results, capsys, monkeypatch):
     Path("forget.txt").unlink()
     lines = "\n".join(tree(capsys, "results/metrics.parquet"))
     assert (
-        f"{ledger.read(ledger.record_of(MODEL))['outputs'][MODEL]['sha256'][:12]}  [! not what was recorded]" in lines
+        f"{records.read(records.record_of(MODEL))['outputs'][MODEL]['sha256'][:12]}  [! not what was recorded]" in lines
     )
     assert "forget.txt  [! no record]  [! gone]  [! made again since it was used]" in lines
     job([MODEL, "results/runs/net/log.txt"], [], lambda: model({"w": np.ones(3, dtype=np.float32)}))
     (line,) = (line for line in tree(capsys, "results/metrics.parquet") if MODEL in line)
     assert line.endswith("[! made again since it was used]")
-    record = ledger.read(ledger.record_of("results/metrics.parquet"))
+    record = records.read(records.record_of("results/metrics.parquet"))
     record["libraries"]["timm"] = "0.1"
-    ledger.write(ledger.record_of("results/metrics.parquet"), record)
+    records.write(records.record_of("results/metrics.parquet"), record)
     lines = tree(capsys, FIGURE[0])
     assert "[with timm 0.1]" in lines[1]
     assert "[with" not in lines[0]
@@ -387,7 +390,7 @@ def test_export_holds_no_weights_and_no_data(results, capsys):
 
 
 def test_the_command_imports_no_torch(python):
-    names = "unlearn.__main__, unlearn.verify, unlearn.lineage, unlearn.export"
+    names = "unlearn.cli, unlearn.provenance.verify, unlearn.provenance.lineage, unlearn.provenance.export"
     assert python(f"import sys, {names}\nprint('torch' in sys.modules)") == "False"
 
 

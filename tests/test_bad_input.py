@@ -18,8 +18,11 @@ import yaml
 from boxes import DEFAULT, OLD, SCHEMA, Box, cut, encoded, header, picture, put, respecified, rewrite
 from conftest import NETS, ROOT
 
-from unlearn import launch, registry, schema, tables
-from unlearn.study import Study
+from unlearn.config import plugins
+from unlearn.config.study import Study
+from unlearn.io import tables
+from unlearn.io.schema.split import SPLIT
+from unlearn.runtime import runner
 
 # --- the cases: what is done to the box, and the words of the message ------------------------------
 
@@ -67,8 +70,8 @@ CONFIG = {
     "a data seed too large": (lambda b: b.config(("seed: 0}   # a", "seed: 4294967296}   # a")), "source.seed"),
     "no label": (lambda b: b.config(("label: ViT-3", "label: ''")), "archs.vit.label"),
     "no model": (lambda b: b.config(("model: resnet18", "model: ''")), "archs.resnet.model"),
-    "stages the wrong way": (lambda b: b.config(("  - first", '  - "stages: 5-3"')), "scopes.0", "lower stage first"),
-    "a stage with a zero": (lambda b: b.config(("  - first", '  - "stages: 03"')), "scopes.0"),
+    "stages the wrong way": (lambda b: b.config(("  - first", '  - "groups: 5-3"')), "scopes.0", "lower group first"),
+    "a stage with a zero": (lambda b: b.config(("  - first", '  - "groups: 03"')), "scopes.0"),
     "no list of ids": (
         lambda b: b.config(
             ("forgets: [random10]", "forgets: [l]"),
@@ -96,20 +99,20 @@ CONFIG = {
     ),
 }
 
-METHOD = """from unlearn.hyper import Training, dataclass
-SEES = ("retain",)
+METHOD = """from unlearn.config.settings import Training, dataclass
+DATA_ROLES = ("retain",)
 @dataclass(frozen=True)
 class Settings(Training):
     pass
 def unlearn(model, job, settings):
     pass
 """
-ATTACK = METHOD.replace('SEES = ("retain",)', 'NORM = "linf"\nKIND = "single"').replace(
+ATTACK = METHOD.replace('DATA_ROLES = ("retain",)', 'NORM = "linf"\nKIND = "single"').replace(
     "unlearn(model, job", "build(model, eps"
 )
 FIGURE = 'NEEDS = ("metrics",)\nMEASURED = ()\ndef data(tables, settings): pass\ndef draw(frame, settings): pass\n'
 METRIC = "METRICS = {}\ndef compute(run): pass\n"
-SOURCE = METHOD.replace('SEES = ("retain",)\n', "").replace("unlearn(model, job, settings)", "load(settings)")
+SOURCE = METHOD.replace('DATA_ROLES = ("retain",)\n', "").replace("unlearn(model, job, settings)", "load(settings)")
 SOUND = {"methods": METHOD, "attacks": ATTACK, "figures": FIGURE, "metrics": METRIC, "data": SOURCE}
 
 
@@ -144,13 +147,13 @@ PLUGINS = {
         spoilt("methods", "settings):", "settings, *, k):"),
         "unlearn(model, job, settings, *, k)",
     ),
-    "no SEES": (spoilt("methods", "SEES", "LOOKS"), "methods/mine.py: lacks SEES"),
-    "SEES a text": (spoilt("methods", '("retain",)', '("retain")'), "methods/mine.py, SEES", "not a list"),
-    "SEES the test images": (spoilt("methods", '("retain",)', '("test",)'), "methods/mine.py, SEES[0]: 'test'"),
-    "SEES computed": (spoilt("methods", '("retain",)', "tuple(ROLES)"), "methods/mine.py, SEES", "written out"),
-    "SEES unhashable": (spoilt("methods", '("retain",)', "{[]: 1}"), "methods/mine.py, SEES", "written out"),
-    "FORGET_KINDS unknown": (spoilt("methods", "SEES", 'FORGET_KINDS = ("all",)\nSEES'), "FORGET_KINDS[0]: 'all'"),
-    "GRID a list": (spoilt("methods", "SEES", "GRID = [1]\nSEES"), "methods/mine.py, GRID", "not a mapping"),
+    "no DATA_ROLES": (spoilt("methods", "DATA_ROLES", "LOOKS"), "methods/mine.py: lacks DATA_ROLES"),
+    "DATA_ROLES a text": (spoilt("methods", '("retain",)', '("retain")'), "methods/mine.py, DATA_ROLES", "not a list"),
+    "DATA_ROLES the test images": (spoilt("methods", '("retain",)', '("test",)'), "methods/mine.py, DATA_ROLES[0]: 'test'"),
+    "DATA_ROLES computed": (spoilt("methods", '("retain",)', "tuple(ROLES)"), "methods/mine.py, DATA_ROLES", "written out"),
+    "DATA_ROLES unhashable": (spoilt("methods", '("retain",)', "{[]: 1}"), "methods/mine.py, DATA_ROLES", "written out"),
+    "FORGET_KINDS unknown": (spoilt("methods", "DATA_ROLES", 'FORGET_KINDS = ("all",)\nDATA_ROLES'), "FORGET_KINDS[0]: 'all'"),
+    "TUNING_GRID a list": (spoilt("methods", "DATA_ROLES", "TUNING_GRID = [1]\nDATA_ROLES"), "methods/mine.py, TUNING_GRID", "not a mapping"),
     "no Settings": (spoilt("methods", "class Settings", "class Options"), "methods/mine.py: lacks class Settings"),
     "Settings a plain class": (
         spoilt("methods", "@dataclass(frozen=True)\nclass Settings(Training)", "class Settings"),
@@ -191,7 +194,7 @@ PLUGINS = {
         "non-default argument 'x'",
     ),
     "a module that is not there": (
-        spoilt("methods", "SEES", "from unlearn.trainig import fit\nSEES"),
+        spoilt("methods", "DATA_ROLES", "from unlearn.trainig import fit\nDATA_ROLES"),
         "line 2: there is no module unlearn.trainig",
     ),
     "no build": (
@@ -202,11 +205,11 @@ PLUGINS = {
         spoilt("attacks", "model, eps", "eps, model"),
         "attacks/mine.py, line 7: build(eps, model",
     ),
-    "no NORM": (spoilt("attacks", "NORM", "NORMS"), "attacks/mine.py: lacks NORM"),
+    "no NORM": (spoilt("attacks", "THREAT_NORM", "LAYERS"), "attacks/mine.py: lacks NORM"),
     "NORM unknown": (spoilt("attacks", '"linf"', '"l1"'), "attacks/mine.py, NORM: 'l1'"),
-    "no KIND": (spoilt("attacks", "KIND", "KINDS"), "attacks/mine.py: lacks KIND"),
+    "no KIND": (spoilt("attacks", "CATEGORY", "KINDS"), "attacks/mine.py: lacks KIND"),
     "KIND unknown": (spoilt("attacks", '"single"', '"strong"'), "attacks/mine.py, KIND: 'strong'"),
-    "AIM unknown": (spoilt("attacks", "KIND", "AIM = 'miss'\nKIND"), "attacks/mine.py, AIM: 'miss'"),
+    "AIM unknown": (spoilt("attacks", "CATEGORY", "AIM = 'miss'\nKIND"), "attacks/mine.py, AIM: 'miss'"),
     "no load": (spoilt("data", "def load", "def read"), "data/mine.py: lacks function load(settings)"),
     "load takes nothing": (spoilt("data", "load(settings)", "load()"), "data/mine.py, line 5: load() must"),
     "no METRICS": (spoilt("metrics", "METRICS", "NAMES"), "metrics/mine.py: lacks METRICS"),
@@ -225,10 +228,10 @@ PLUGINS = {
         "methods/mine.py, line",
     ),
     "an error on import": (
-        lambda b: (b.plugin("methods", "1 / 0"), registry.load("methods", "mine")),
+        lambda b: (b.plugin("methods", "1 / 0"), plugins.load("methods", "mine")),
         "methods/mine.py: ZeroDivisionError",
     ),
-    "undeclared images": (lambda b: b.method('job.images("forget")'), "methods/mine.py", "'forget'", "SEES"),
+    "undeclared images": (lambda b: b.method('job.images("forget")'), "methods/mine.py", "'forget'", "DATA_ROLES"),
     "undeclared test images": (lambda b: b.method('job.data["test"]'), "KeyError", "methods/mine.py, line 8"),
     "a new model": (lambda b: b.method("return job.fresh_model()"), "methods/mine.py", "return nothing"),
     "another structure": (
@@ -466,7 +469,7 @@ MODELS = {
     ),
     "pretrain without a dataset": (lambda b: b.pretrain_on(lambda p: p.write_bytes(b"PAR1")), "dataset.parquet"),
     "pretrain on another table": (
-        lambda b: b.pretrain_on(lambda p: tables.write(schema.SPLIT, p, {"id": [0], "role": ["test"]}, {})),
+        lambda b: b.pretrain_on(lambda p: tables.write(SPLIT, p, {"id": [0], "role": ["test"]}, {})),
         "dataset.parquet",
         "'split'",
     ),
@@ -544,7 +547,7 @@ def box(dataset, split, tmp_path, monkeypatch):
     found = Box(tmp_path, dataset, split, monkeypatch)
     Path(found.old).write_bytes(OLD)
     yield found
-    for kind in registry.KINDS:
+    for kind in plugins.KINDS:
         sys.modules.pop(f"unlearn.{kind}.mine", None)
 
 
@@ -557,7 +560,7 @@ def test_stops_in_one_line(box, case):
     stop, *words = case
     with pytest.raises(Exception) as caught:  # noqa: PT011 (its kind is looked at below)
         stop(box)
-    error, line = caught.value, launch.explained(caught.value)
+    error, line = caught.value, runner.explained(caught.value)
     ours = type(error).__module__.split(".")[0] == "unlearn"
     assert ours or "mine.py, line" in line, f"{type(error).__name__} is no error of this project: {line}"
     assert "\n" not in line
@@ -571,19 +574,19 @@ def test_stops_in_one_line(box, case):
 @pytest.mark.parametrize(
     ("grid", "key"),
     [
-        ({"sgd": {"lrr": (0.1,)}, "adaptive": {"lr": (0.1,)}}, "GRID.lrr: unknown setting"),
-        ({"sgd": {"lr": (-0.1,)}, "adaptive": {"lr": (0.1,)}}, "GRID.lr: -0.1 must be"),
-        ({"sgd": {"lr": 0.1}, "adaptive": {"lr": (0.1,)}}, "GRID, lr: 0.1 is not a list"),
-        ({"sgd": [0.1], "adaptive": {"lr": (0.1,)}}, "GRID: [0.1] is not a mapping"),
-        ({}, "declares no GRID"),
+        ({"sgd": {"lrr": (0.1,)}, "adaptive": {"lr": (0.1,)}}, "TUNING_GRID.lrr: unknown setting"),
+        ({"sgd": {"lr": (-0.1,)}, "adaptive": {"lr": (0.1,)}}, "TUNING_GRID.lr: -0.1 must be"),
+        ({"sgd": {"lr": 0.1}, "adaptive": {"lr": (0.1,)}}, "TUNING_GRID, lr: 0.1 is not a list"),
+        ({"sgd": [0.1], "adaptive": {"lr": (0.1,)}}, "TUNING_GRID: [0.1] is not a mapping"),
+        ({}, "declares no TUNING_GRID"),
     ],
 )
 def test_a_grid_that_its_method_cannot_run(monkeypatch, grid, key):
     """Tuning comes after pretraining and retraining."""
-    known = registry.declaration
-    declared = replace(known("methods", "cf"), constants={"SEES": ("retain",), "GRID": grid})
+    known = plugins.declaration
+    declared = replace(known("methods", "cf"), constants={"DATA_ROLES": ("retain",), "TUNING_GRID": grid})
     monkeypatch.setattr(registry, "declaration", lambda kind, name: declared if name == "cf" else known(kind, name))
-    with pytest.raises(registry.ConfigError, match=re.escape(key)) as caught:
+    with pytest.raises(plugins.ConfigError, match=re.escape(key)) as caught:
         Study({**CONFIGURED, "methods": ["cf"], "tune": True}, SCHEMA)
     assert "methods/cf.py" in str(caught.value)
 
@@ -638,7 +641,7 @@ def named(path):
 
 
 def refusal(config):
-    with pytest.raises(registry.ConfigError) as caught:
+    with pytest.raises(plugins.ConfigError) as caught:
         Study(config, SCHEMA, [ROOT / "config.yaml"])
     message = str(caught.value)
     assert "\n" not in message

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from unlearn.cost import STEPS_WATCHED, Meter
-from unlearn.hyper import Training
-from unlearn.models import create
-from unlearn.training import fit
+from unlearn.config.settings import Training
+from unlearn.models.classifier import create
+from unlearn.models.cost_meter import STEPS_WATCHED, Meter
+from unlearn.training.loop import fit
 
 CPU, MEGABYTE = torch.device("cpu"), 1 << 20
 
@@ -72,12 +72,12 @@ def test_times_are_those_of_the_work(meter):
     assert meter.cpu_seconds < 0.15
 
 
-def test_a_smaller_scope_needs_less_memory(spec, make_job):
+def test_a_smaller_scope_needs_less_memory(spec, make_context):
     """It stores no activations of the frozen prefix and no gradients outside."""
     found = {}
     for scope in ("all", "intermediate+last", "last"):
-        job, model = make_job(spec, scope), create(spec, 0)
-        with Meter(model, CPU) as job.meter:
-            fit(model, Training(epochs=1), job, lambda epoch, job=job: job.batches("retain", epoch, 20))
-        found[scope] = job.meter.peak_memory
+        context, model = make_context(spec, scope), create(spec, 0)
+        with Meter(model, CPU) as context.meter:
+            fit(model, Training(epochs=1), context, lambda epoch, context=context: context.batches("retain", epoch, 20))
+        found[scope] = context.meter.peak_memory
     assert found["last"] <= found["intermediate+last"] < found["all"]

@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from unlearn import images, registry, schema, tables
+from unlearn.config import plugins
 from unlearn.data import DataError, decode
+from unlearn.io import tables
+from unlearn.io.schema.dataset import DATASET
+from unlearn.models import images
 from unlearn.stages.dataset import dataset as dataset_stage
 
 RNG = np.random.default_rng(0)
@@ -23,7 +26,7 @@ NAMES = ["ant", "bee", "cat"]
 
 def load(name, **settings):
     """Class names, and split → (pixels, labels) of all chunks together."""
-    source = registry.load("data", name).load(registry.settings("data", name, settings))
+    source = plugins.load("data", name).load(plugins.settings("data", name, settings))
     chunks = list(source.chunks)
     order = [chunk.split for chunk in chunks]
     assert order == sorted(order, reverse=True), "all of train, then all of test"
@@ -89,7 +92,7 @@ def test_parquet(tmp_path):
 
 
 def test_parquet_limits_hold_across_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry.load("data", "parquet"), "CHUNK", 4)
+    monkeypatch.setattr(plugins.load("data", "parquet"), "CHUNK", 4)
     train, test = hub_file(tmp_path / "train.parquet"), hub_file(tmp_path / "test.parquet")
     _, found = load("parquet", train=train, test=test, max_train=5)
     np.testing.assert_array_equal(found["train"][0], PICTURES[:5])
@@ -284,7 +287,7 @@ def test_stage_writes_what_the_source_gives(tmp_path):
     found = images.training_set(out)
     np.testing.assert_array_equal(found.pixels.numpy(), PICTURES)
     np.testing.assert_array_equal(found.labels.numpy(), LABELS)
-    assert tables.read(schema.DATASET, out)["id"].to_pylist() == list(range(8))
+    assert tables.read(DATASET, out)["id"].to_pylist() == list(range(8))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unlearn import registry
+from unlearn.config import plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,7 +43,7 @@ def test_generated_pages_are_current(python, name):
 
 def test_every_metric_is_on_its_page():
     page = (ROOT / "docs/metrics.md").read_text()
-    for file in registry.names("metrics"):
+    for file in plugins.names("metrics"):
         assert f"\n## {file}\n" in page
-        for name in registry.load("metrics", file).METRICS:
+        for name in plugins.load("metrics", file).METRICS:
             assert page.count(f"\n| `{name}` | ") == 1, name

@@ -11,7 +11,9 @@ import sys
 import pytest
 from conftest import CLASSES, EXECUTION, NETS, ROOT, SHAPE
 
-from unlearn import checkpoint, ledger, tables
+from unlearn.io import tables
+from unlearn.models import checkpoint
+from unlearn.provenance import records
 from unlearn.stages import split
 
 pytestmark = pytest.mark.slow
@@ -32,7 +34,7 @@ def job(dataset, tmp_path):
     """``job(before, shell, seconds)``: unlearn by CF in a process of its own, in which ``before`` (Python) runs first;
     ``shell`` goes before the command, progress is kept every ``seconds``. Returns the process; ``job.outputs`` are
     its files, ``job.left`` is the folder of all that it left: a copy of what lay on a disk that goes with it."""
-    from unlearn.models import Spec, create
+    from unlearn.models.classifier import Spec, create
 
     original, roles = str(tmp_path / "original.safetensors"), str(tmp_path / "split.parquet")
     checkpoint.save(create(Spec(**MODEL, classes=CLASSES, shape=SHAPE), 0), original, {})
@@ -57,7 +59,7 @@ def job(dataset, tmp_path):
     def start(before="", shell="", seconds=0):
         asked = json.dumps({**request, "checkpoint_seconds": seconds})
         load = "import json, sys, resource, torch, timm, unlearn.stages.train\n"
-        code = f"{load}{before}\nfrom unlearn.launch import serve\nsys.exit(serve(json.loads({asked!r})))"
+        code = f"{load}{before}\nfrom unlearn.runtime.runner import serve\nsys.exit(serve(json.loads({asked!r})))"
         command = [sys.executable, "-c", code]
         if shell:
             start.left = tmp_path / "left"
@@ -87,14 +89,14 @@ def completes(job):
     assert done.returncode == 0, done.stderr
     assert checkpoint.load(job.outputs["model"])
     assert len(tables.read(tables_of(), job.outputs["history"])) == 2
-    assert ledger.read(ledger.record_of(job.outputs["history"]))
+    assert records.read(records.record_of(job.outputs["history"]))
     assert not list(job.folder.rglob("*.progress"))
 
 
 def tables_of():
-    from unlearn import schema
+    from unlearn.io.schema.history import HISTORY
 
-    return schema.HISTORY
+    return HISTORY
 
 
 @pytest.mark.skipif(not can_mount(), reason="this user may not mount a file system")

@@ -11,11 +11,18 @@ import pytest
 import torch
 from conftest import CLASSES, EXECUTION, NETS, ROOT, SHAPE
 
-from unlearn import checkpoint, failures, schema, tables
-from unlearn.failures import RunFailed
-from unlearn.main_table import main_table, to_latex, to_markdown
+from unlearn.io import failures, tables
+from unlearn.io.catalogue import TABLES
+from unlearn.io.columns import DETAIL_KEY
+from unlearn.io.failures import RunFailed
+from unlearn.io.schema.failures import FAILURES
+from unlearn.io.schema.metrics import METRICS
+from unlearn.io.schema.predictions import PREDICTIONS
+from unlearn.models import checkpoint
+from unlearn.reports.main_table import main_table, to_latex, to_markdown
+from unlearn.reports.verdicts import page
+from unlearn.run import Run
 from unlearn.stages import collect, split
-from unlearn.verdicts import page
 
 RUN = {"arch": "net", "forget": "some", "method": "ga", "scope": "all", "seed": 0}
 MODEL = NETS["batchnorm"]
@@ -25,7 +32,7 @@ def test_a_marked_table_or_weights_file_says_why(tmp_path):
     for name in ("t.parquet", "w.safetensors"):
         failures.mark(tmp_path / name, RUN, "the loss is nan\nin epoch 1")
     for read in (
-        lambda: tables.read(schema.METRICS, tmp_path / "t.parquet"),
+        lambda: tables.read(METRICS, tmp_path / "t.parquet"),
         lambda: checkpoint.load(tmp_path / "w.safetensors"),
         lambda: checkpoint.metadata(tmp_path / "w.safetensors"),
     ):
@@ -71,9 +78,7 @@ def serve(tmp_path, dataset):
             "threads": 1,
             "checkpoint_seconds": 60,
         }
-        code = (
-            f"import json, sys; from unlearn.launch import serve; sys.exit(serve(json.loads({json.dumps(request)!r})))"
-        )
+        code = f"import json, sys; from unlearn.runtime.runner import serve; sys.exit(serve(json.loads({json.dumps(request)!r})))"
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
         return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 
@@ -84,7 +89,7 @@ def serve(tmp_path, dataset):
 @pytest.mark.parametrize("method", ["ga", "retrain"])
 def test_training_that_diverges_leaves_a_result_that_says_so(serve, tmp_path, dataset, method):
     """Of a method; exact retraining that diverges stops the study."""
-    from unlearn.models import Spec, create
+    from unlearn.models.classifier import Spec, create
 
     original, roles = str(tmp_path / "original.safetensors"), str(tmp_path / "s.parquet")
     checkpoint.save(create(Spec(**MODEL, classes=CLASSES, shape=SHAPE), 0), original, {})
@@ -107,24 +112,22 @@ def test_training_that_diverges_leaves_a_result_that_says_so(serve, tmp_path, da
     done = serve("unlearn.stages.predict:predict", predicted, **given)
     assert done.returncode == 0, done.stderr
     with pytest.raises(RunFailed, match=r"^the loss is nan in epoch 1 at learning rate 1e\+30$"):
-        tables.read(schema.PREDICTIONS, predicted["out"])
+        tables.read(PREDICTIONS, predicted["out"])
 
 
 def test_collected_without_the_runs_that_failed(tmp_path):
-    whole = {**{key: [None] for key in schema.DETAIL_KEY}, "metric": ["ua"], "value": [0.5], "n": [3]}
+    whole = {**{key: [None] for key in DETAIL_KEY}, "metric": ["ua"], "value": [0.5], "n": [3]}
     for seed in (0, 1):
         path = tmp_path / f"{seed}.parquet"
         if seed:
-            tables.write(schema.METRICS, path, whole, {}, schema.Run(**{**RUN, "seed": seed}))
+            tables.write(METRICS, path, whole, {}, Run(**{**RUN, "seed": seed}))
         else:
             failures.mark(path, RUN, "the loss is nan")
     parts = [str(tmp_path / f"{seed}.parquet") for seed in (0, 1)]
     collect.collect("metrics", parts, str(tmp_path / "metrics.parquet"))
     collect.collect("failures", parts, str(tmp_path / "failures.parquet"))
-    assert tables.read(schema.METRICS, tmp_path / "metrics.parquet")["seed"].to_pylist() == [1]
-    assert tables.read(schema.FAILURES, tmp_path / "failures.parquet").to_pylist() == [
-        {**RUN, "reason": "the loss is nan"}
-    ]
+    assert tables.read(METRICS, tmp_path / "metrics.parquet")["seed"].to_pylist() == [1]
+    assert tables.read(FAILURES, tmp_path / "failures.parquet").to_pylist() == [{**RUN, "reason": "the loss is nan"}]
 
 
 def test_tables_show_the_hole():
@@ -161,4 +164,4 @@ def test_tables_show_the_hole():
 
 
 def empty_gates():
-    return schema.TABLES["gates"].schema.empty_table().to_pandas()
+    return TABLES["gates"].schema.empty_table().to_pandas()

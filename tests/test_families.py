@@ -6,12 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from unlearn import scopes
-from unlearn.activations import norm_layers, spreads
-from unlearn.images import ImageSet
-from unlearn.job import Job
-from unlearn.models import Spec, create
-from unlearn.prefix import Prefix
+from unlearn.evaluation.activations import normalization_layers, spreads
+from unlearn.models import scopes
+from unlearn.models.classifier import Spec, create
+from unlearn.models.images import ImageSet
+from unlearn.training.context import MethodContext
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
 FAMILIES = {
@@ -79,7 +78,7 @@ def test_scopes_freeze_and_probe(family, images):
     assert moved <= parts[2]
 
     rows = list(spreads(model, images, "output", "channel"))
-    layers = {name.removeprefix("net.") for name in norm_layers(model)}
+    layers = {name.removeprefix("net.") for name in normalization_layers(model)}
     assert {row.layer for row in rows} == layers
     assert all(row.count == 2 for row in rows)
     one_by_one = spreads(model, images, "output", "channel", batch_size=1)
@@ -89,12 +88,12 @@ def test_scopes_freeze_and_probe(family, images):
 
 
 def test_stored_prefix_gives_the_same_logits(family, images):
-    job = Job(0, family, {"retain": images}, torch.device("cpu"), scope="last")
+    context = MethodContext(0, family, {"retain": images}, torch.device("cpu"), scope="last")
     model = create(family, 0)
     scopes.freeze(model, "last")
     model.eval()
-    stored = Prefix(model, job, epochs=2)
-    batch = next(job.batches("retain", 1, 8))
+    stored = Prefix(model, context, epochs=2)
+    batch = next(context.batches("retain", 1, 8))
     with torch.no_grad():
         expected = copy.deepcopy(model)(batch.x)
         for _ in range(2):

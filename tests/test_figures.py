@@ -9,17 +9,23 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from unlearn import registry, schema, tables
 from unlearn.analysis.comparisons import compare
 from unlearn.analysis.conjectures import Settings, conclude
 from unlearn.analysis.correlations import correlate
 from unlearn.analysis.gates import gates
+from unlearn.config import plugins
 from unlearn.figures import cells, colours, name
-from unlearn.main_table import main_table, to_latex, to_markdown
+from unlearn.io import tables
+from unlearn.io.catalogue import TABLES
+from unlearn.io.columns import DETAIL_KEY, RUN_KEY
+from unlearn.io.schema.comparisons import COMPARISONS
+from unlearn.io.schema.failures import FAILURES
+from unlearn.io.schema.radii import RADII
+from unlearn.reports.main_table import main_table, to_latex, to_markdown
+from unlearn.reports.verdicts import page
 from unlearn.stages import report
-from unlearn.verdicts import page
 
-FIGURES = registry.names("figures")
+FIGURES = plugins.names("figures")
 ATTACKS, EPS, HEADLINE = ("fgsm", "pgd"), (0.1, 0.2), 0.2
 SETTINGS = {
     "archs": ["resnet", "vit"],
@@ -31,7 +37,7 @@ SETTINGS = {
     "norms": dict.fromkeys(ATTACKS, "linf"),
     "labels": {"resnet": "ResNet", "vit": "ViT"},
 }
-NONE = pd.DataFrame(columns=[*schema.RUN_KEY, "reason"])  # of runs that failed
+NONE = pd.DataFrame(columns=[*RUN_KEY, "reason"])  # of runs that failed
 CELLS = [("original", "all"), ("retrain", "all"), *itertools.product(["cf", "salun"], ["last", "all"])]
 
 
@@ -51,10 +57,10 @@ def keys(metric):
 
 def metrics(seeds, settings=SETTINGS):
     rng = np.random.default_rng(0)
-    declared = [m for n in registry.names("metrics") for m in registry.load("metrics", n).METRICS]
+    declared = [m for n in plugins.names("metrics") for m in plugins.load("metrics", n).METRICS]
     rows = [
         {"arch": a, "forget": f, "method": m, "scope": s, "seed": seed, "metric": metric}
-        | dict.fromkeys(schema.DETAIL_KEY)
+        | dict.fromkeys(DETAIL_KEY)
         | key
         | {"value": rng.random(), "n": 10}
         for a, f, (m, s), seed in itertools.product(settings["archs"], settings["forgets"], CELLS, range(seeds))
@@ -83,13 +89,13 @@ def studies(tmp_path_factory):
         parts["conjectures"] = conclude(frame, parts["correlations"], None, judged)
         found[seeds] = {kind: str(folder / f"{kind}.parquet") for kind in parts}
         for kind, part in parts.items():
-            tables.write(schema.TABLES[kind], found[seeds][kind], part, {})
+            tables.write(TABLES[kind], found[seeds][kind], part, {})
     return found
 
 
 @pytest.fixture(params=[1, 3], ids=["one seed", "three seeds"])
 def study(request, studies):
-    return {kind: tables.read(schema.TABLES[kind], path).to_pandas() for kind, path in studies[request.param].items()}
+    return {kind: tables.read(TABLES[kind], path).to_pandas() for kind, path in studies[request.param].items()}
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +105,7 @@ def _close_figures():
 
 
 def drawn(figure, study, settings=SETTINGS):
-    module = registry.load("figures", figure)
+    module = plugins.load("figures", figure)
     frame = module.data({need: study[need] for need in module.NEEDS}, settings)
     return frame, module.draw(frame, settings)
 
@@ -182,7 +188,7 @@ def test_overview_writes_percentages(study):
 def test_gap_vs_robustness_plots_every_run(study):
     frame, found = drawn("gap_vs_robustness", study)
     points = np.concatenate([c.get_offsets() for axis in found.axes for c in axis.collections])
-    assert len(points) == len(frame) == study["metrics"].drop_duplicates(list(schema.RUN_KEY)).shape[0]
+    assert len(points) == len(frame) == study["metrics"].drop_duplicates(list(RUN_KEY)).shape[0]
     assert sorted(points[:, 1]) == pytest.approx(sorted(100 * frame["robustness_drop"]))
     assert set(frame["attack"]) == {"pgd"}
     assert set(frame["eps"]) == {HEADLINE}
@@ -217,8 +223,8 @@ def test_the_stage_writes_the_plotted_numbers(figure, studies, tmp_path):
     assert pdf.read_bytes().startswith(b"%PDF-")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert not plt.get_fignums(), "closed again"
-    study = {kind: tables.read(schema.TABLES[kind], path).to_pandas() for kind, path in studies[1].items()}
-    frame = registry.load("figures", figure).data(study, SETTINGS)
+    study = {kind: tables.read(TABLES[kind], path).to_pandas() for kind, path in studies[1].items()}
+    frame = plugins.load("figures", figure).data(study, SETTINGS)
     stored = pd.read_csv(csv)
     if "failed" in stored:
         stored["failed"] = stored["failed"].astype(object).fillna("")
@@ -226,8 +232,8 @@ def test_the_stage_writes_the_plotted_numbers(figure, studies, tmp_path):
 
 
 def test_the_stage_says_when_there_is_nothing_to_plot(studies, tmp_path):
-    elsewhere = tmp_path / "grid.parquet"
-    tables.write(schema.GRID, elsewhere, {"norm": ["linf"], "eps": [0.15], "headline": [True]}, {})
+    elsewhere = tmp_path / "radii.parquet"
+    tables.write(RADII, elsewhere, {"norm": ["linf"], "eps": [0.15], "headline": [True]}, {})
     inputs = {**studies[1], "grid": str(elsewhere)}
     with pytest.raises(ValueError, match=r"'gap_vs_robustness' has nothing to plot; are its metrics in the config\?"):
         report.figure("gap_vs_robustness", "", "", str(tmp_path / "csv"), SETTINGS, **inputs)
@@ -295,10 +301,10 @@ def test_table_stage_writes_three_forms_of_one_table(studies, tmp_path):
     csv, markdown, latex, verdicts = (tmp_path / name for name in ("main.csv", "main.md", "main.tex", "verdicts.md"))
     inputs = {kind: studies[3][kind] for kind in ("comparisons", "conjectures", "gates", "grid")}
     inputs["failures"] = tmp_path / "failures.parquet"
-    tables.write(schema.FAILURES, inputs["failures"], NONE, {})
+    tables.write(FAILURES, inputs["failures"], NONE, {})
     settings = {key: value for key, value in SETTINGS.items() if key != "headline_eps"}
     report.table(**inputs, csv=csv, markdown=markdown, latex=latex, verdicts=verdicts, settings=settings)
-    frame = main_table(tables.read(schema.COMPARISONS, studies[3]["comparisons"]).to_pandas(), NONE, SETTINGS)
+    frame = main_table(tables.read(COMPARISONS, studies[3]["comparisons"]).to_pandas(), NONE, SETTINGS)
     stored = pd.read_csv(csv)
     if "failed" in stored:
         stored["failed"] = stored["failed"].astype(object).fillna("")

@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unlearn import registry, schema, tables
 from unlearn.analysis.gates import doubt, gates, mark
+from unlearn.config import plugins
+from unlearn.io import tables
+from unlearn.io.columns import CELL_KEY, DETAIL_KEY
+from unlearn.io.schema.gates import GATES
 from unlearn.metrics import Evidence
 from unlearn.metrics.attack_checks import CROSS_ENTROPY, normalized
 from unlearn.stages.measure import frame
@@ -35,7 +38,7 @@ def measured(curves=HONEST, checks=None, normalized=0.0, n=1000, role="test", **
             )
         for metric, value in {**CHECKS, **((checks or {}).get(attack, {}))}.items():
             rows.append({"metric": metric, "attack": attack, "value": value, "n": 1})
-    found = pd.DataFrame([{**RUN, **run, **dict.fromkeys(schema.DETAIL_KEY), **row} for row in rows])
+    found = pd.DataFrame([{**RUN, **run, **dict.fromkeys(DETAIL_KEY), **row} for row in rows])
     return found.astype({"role": "string", "attack": "string", "layer": "string", "eps": "Float64", "class": "Int64"})
 
 
@@ -51,7 +54,7 @@ def test_an_honest_evaluation_passes_every_gate(tmp_path):
     assert set(table["gate"]) == {
         *("norm", "range", "finite", "logits", "monotone", "ends_at_zero", "iterative", "white_box", "losses")
     }
-    tables.write(schema.GATES, tmp_path / "gates.parquet", table, {})
+    tables.write(GATES, tmp_path / "gates.parquet", table, {})
 
 
 CASES = {
@@ -119,7 +122,7 @@ def test_a_failed_gate_marks_the_cell_and_what_is_measured_against_it():
         for forget, found in of_forgets
         for method, change in found
     ]
-    keys = [*schema.CELL_KEY, "metric", *schema.DETAIL_KEY]
+    keys = [*CELL_KEY, "metric", *DETAIL_KEY]
     metrics = pd.concat(frames)
     marked = mark(metrics[keys].drop_duplicates().reset_index(drop=True), gates(metrics, ATTACKS))
     hit = set(marked.loc[marked["failed"] != "", ["forget", "method", "attack"]].itertuples(index=False, name=None))
@@ -152,7 +155,7 @@ def test_normalized():
 
 def test_cross_entropy_attacks_are_known():
     """A new attack on the cross-entropy has to be named where ``masked`` is measured."""
-    assert set(CROSS_ENTROPY) <= {*registry.names("attacks"), "apgd_ce"}
+    assert set(CROSS_ENTROPY) <= {*plugins.names("attacks"), "apgd_ce"}
 
 
 # --- real attacks on models that are made to deceive ----------------------------------------------
@@ -205,16 +208,16 @@ def evaluated(deceivers, name, **own):
     """The gates table of a model under the attacks of ``KINDS``."""
     import torch
 
-    from unlearn.images import ImageSet
+    from unlearn.evaluation.attack_search import search
     from unlearn.metrics import attack_checks, robust_accuracy
-    from unlearn.robustness import search
+    from unlearn.models.images import ImageSet
 
     pixels, labels, models = deceivers
     images = ImageSet(torch.arange(60), (pixels * 255).round().to(torch.uint8), labels)
     tabled, checks = [], {}
     for attack in KINDS:
-        plugin = registry.load("attacks", attack)
-        settings = registry.settings("attacks", attack, own.get(attack, {}))
+        plugin = plugins.load("attacks", attack)
+        settings = plugins.settings("attacks", attack, own.get(attack, {}))
         found = search(models[name], images, GRID, lambda m, e, p=plugin, s=settings: p.build(m, e, s), 0)
         tabled.append(
             pd.DataFrame({"attack": attack, "role": "test", "label": labels, "eps": found.eps, "by": found.by})

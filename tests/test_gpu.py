@@ -9,12 +9,17 @@ import pytest
 import torch
 from conftest import ROOT
 
-from unlearn import checkpoint, images, registry, robustness, schema, scopes, tables
-from unlearn.cost import Meter
-from unlearn.job import Job
-from unlearn.launch import prepare
-from unlearn.models import create
+from unlearn.config import plugins
+from unlearn.evaluation import attack_search
+from unlearn.io import tables
+from unlearn.io.schema.predictions import PREDICTIONS
+from unlearn.io.schema.split import SPLIT
+from unlearn.models import checkpoint, images, scopes
+from unlearn.models.classifier import create
+from unlearn.models.cost_meter import Meter
+from unlearn.runtime.runner import prepare
 from unlearn.stages.predict import examine
+from unlearn.training.context import MethodContext
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -24,13 +29,13 @@ def _prepared():
     prepare("cuda", threads=1)
 
 
-def made(net, job, method, **settings):
+def made(net, context, method, **settings):
     """The state after a method, on the CPU."""
     net = create(net.spec, 0).to("cuda")
-    plugin = registry.load("methods", method)
+    plugin = plugins.load("methods", method)
     fields = plugin.Settings.__dataclass_fields__
     quick = {"epochs": 2, "batch_size": 8, "noise_images": 4, "noise_steps": 2, "noise_repeats": 1, **settings}
-    plugin.unlearn(net, job, plugin.Settings(**{key: value for key, value in quick.items() if key in fields}))
+    plugin.unlearn(net, context, plugin.Settings(**{key: value for key, value in quick.items() if key in fields}))
     return {name: tensor.cpu() for name, tensor in net.state_dict().items()}
 
 
@@ -42,44 +47,44 @@ def cuda_job(make_images):
         every = make_images(48)
         gone = every.labels == 3
         sets = {"retain": every.select(~gone), "forget": every.select(gone), "train": every}
-        data = {role: sets[role].to("cuda") for role in registry.load("methods", method).SEES}
-        return Job(0, spec, data, torch.device("cuda"), scope, **more)
+        data = {role: sets[role].to("cuda") for role in plugins.load("methods", method).DATA_ROLES}
+        return MethodContext(0, spec, data, torch.device("cuda"), scope, **more)
 
     return make
 
 
-@pytest.mark.parametrize("method", registry.names("methods"))
+@pytest.mark.parametrize("method", plugins.names("methods"))
 def test_method_twice_gives_the_same_bits_and_keeps_to_its_scope(net, cuda_job, method):
     once, again = (made(net, cuda_job(net.spec, method, "last"), method) for _ in range(2))
     assert all(torch.equal(once[name], again[name]) for name in once)
     before = create(net.spec, 0)
     scopes.freeze(before, "last")
-    moving = {name for name, p in before.named_parameters() if p.requires_grad}
-    moving |= {
+    trainable = {name for name, p in before.named_parameters() if p.requires_grad}
+    trainable |= {
         f"{m}.{b}"
         for m, module in before.named_modules()
         for b, _ in module.named_buffers(recurse=False)
-        if module in before.moving
+        if module in before.trainable
     }
-    assert all(torch.equal(tensor, once[name]) for name, tensor in before.state_dict().items() if name not in moving)
+    assert all(torch.equal(tensor, once[name]) for name, tensor in before.state_dict().items() if name not in trainable)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_agrees_with_the_cpu(net, cuda_job, make_images, precision):
-    job = cuda_job(net.spec, "cf", precision=precision, augment={"crop": 1, "flip": True})
-    on_gpu = made(net, job, "cf", lr=0.001)
-    other = Job(
+    context = cuda_job(net.spec, "cf", precision=precision, augment={"crop": 1, "flip": True})
+    on_gpu = made(net, context, "cf", lr=0.001)
+    other = MethodContext(
         0,
         net.spec,
-        {r: s.to("cpu") for r, s in job.data.items()},
+        {r: s.to("cpu") for r, s in context.data.items()},
         torch.device("cpu"),
         precision=precision,
-        augment=job.augment,
+        augment=context.augment,
     )
     on_cpu = create(net.spec, 0)
-    plugin = registry.load("methods", "cf")
+    plugin = plugins.load("methods", "cf")
     plugin.unlearn(on_cpu, other, plugin.Settings(epochs=2, batch_size=8, lr=0.001))
-    rows = zip(job.history, other.history, strict=True)
+    rows = zip(context.history, other.history, strict=True)
     assert all(abs(a["loss"] - b["loss"]) < (1e-3 if precision == "float32" else 0.05) for a, b in rows)
     if precision == "float32":
         for name, tensor in on_cpu.state_dict().items():
@@ -94,21 +99,21 @@ def test_evaluation_agrees_with_the_cpu_to_float32(net, make_images):
     assert np.allclose(margins, others, rtol=1e-2, atol=1e-5, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", registry.names("attacks"))
+@pytest.mark.parametrize("name", plugins.names("attacks"))
 def test_attack_finds_on_the_gpu_what_it_finds_on_the_cpu(net, make_images, name):
-    plugin = registry.load("attacks", name)
+    plugin = plugins.load("attacks", name)
     steps = {"steps", "target_steps", "queries", "draws"} & set(plugin.Settings.__dataclass_fields__)
     own = plugin.Settings(**dict.fromkeys(steps, 5))
-    grid = [0.05, 0.3] if plugin.NORM == "linf" else [0.5, 3.0]
+    grid = [0.05, 0.3] if plugin.THREAT_NORM == "linf" else [0.5, 3.0]
     found = [
-        robustness.search(
-            net.to(device), make_images(48).to(device), grid, lambda m, e: plugin.build(m, e, own), 0, plugin.NORM
+        attack_search.search(
+            net.to(device), make_images(48).to(device), grid, lambda m, e: plugin.build(m, e, own), 0, plugin.THREAT_NORM
         )
         for device in ("cpu", "cuda")
     ]
     a, b = (outcome.eps.cpu().nan_to_num(9.0) for outcome in found)
     assert (a != b).sum() <= 3  # of 48 images, where rounding decides
-    assert found[1].checks.norm <= 1 + robustness.TOLERANCE
+    assert found[1].checks.norm <= 1 + attack_search.TOLERANCE
 
 
 def test_memory_is_the_peak_of_the_allocator(net):
@@ -123,9 +128,7 @@ def test_warm_process_forks_into_cuda(tmp_path, dataset, net):
     """The process that jobs are forked from must not have touched the GPU."""
     checkpoint.save(net, tmp_path / "model.safetensors", {})
     split = tmp_path / "split.parquet"
-    tables.write(
-        schema.SPLIT, split, {"id": np.arange(56), "role": ["forget"] * 10 + ["retain"] * 30 + ["test"] * 16}, {}
-    )
+    tables.write(SPLIT, split, {"id": np.arange(56), "role": ["forget"] * 10 + ["retain"] * 30 + ["test"] * 16}, {})
     run = {"arch": "net", "forget": "some", "method": "cf", "scope": "all", "seed": 0}
     request = {
         "target": "unlearn.stages.predict:predict",
@@ -144,5 +147,5 @@ def test_warm_process_forks_into_cuda(tmp_path, dataset, net):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "UNLEARN_WARM": str(os.getpid())}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr + (tmp_path / "job.log").read_text()
-    assert len(tables.read(schema.PREDICTIONS, tmp_path / "predictions.parquet")) == 56
+    assert len(tables.read(PREDICTIONS, tmp_path / "predictions.parquet")) == 56
     assert images.describe(dataset)[0] == ["ant", "bee", "cat", "dog"]

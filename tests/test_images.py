@@ -7,9 +7,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from unlearn import images, schema, tables
-from unlearn.images import ImageSet
-from unlearn.job import augment
+from unlearn.io import tables
+from unlearn.io.catalogue import TABLES
+from unlearn.io.schema.dataset import DATASET
+from unlearn.io.schema.split import SPLIT
+from unlearn.models import images
+from unlearn.models.images import ImageSet
+from unlearn.training.context import augment
 
 
 def test_roles_partition_the_dataset(dataset, split):
@@ -19,7 +23,7 @@ def test_roles_partition_the_dataset(dataset, split):
         "retain": list(range(10, 40)),
         "test": list(range(40, 56)),
     }
-    table = tables.read(schema.DATASET, dataset).to_pydict()
+    table = tables.read(DATASET, dataset).to_pydict()
     for part in found.values():
         assert part.pixels.dtype == torch.uint8
         for position, i in enumerate(part.ids.tolist()):
@@ -30,11 +34,11 @@ def test_roles_partition_the_dataset(dataset, split):
 def test_order_of_rows_means_nothing(dataset, split, tmp_path):
     shuffled = {}
     for name, path in (("dataset", dataset), ("split", split)):
-        table = tables.read(schema.TABLES[name], path)
+        table = tables.read(TABLES[name], path)
         order = np.random.default_rng(len(name)).permutation(len(table))
         shuffled[name] = str(tmp_path / f"shuffled {name}")
         mixed = {column: table[column].take(order).combine_chunks() for column in table.column_names}
-        tables.write(schema.TABLES[name], shuffled[name], mixed, {**tables.metadata(path), "table": name})
+        tables.write(TABLES[name], shuffled[name], mixed, {**tables.metadata(path), "table": name})
     one = images.by_role(dataset, split, ("forget",))["forget"]
     other = images.by_role(shuffled["dataset"], shuffled["split"], ("forget",))["forget"]
     assert all(map(torch.equal, vars(one).values(), vars(other).values()))
@@ -55,7 +59,7 @@ def test_reads_tables_of_several_chunks(dataset, monkeypatch):
 
 def test_refuses_a_split_of_another_dataset(dataset, tmp_path):
     path = tmp_path / "split.parquet"
-    tables.write(schema.SPLIT, path, {"id": range(55), "role": ["retain"] * 55}, {})
+    tables.write(SPLIT, path, {"id": range(55), "role": ["retain"] * 55}, {})
     with pytest.raises(tables.TableError, match=r"split\.parquet: its ids are not those of .*dataset\.parquet"):
         images.by_role(dataset, str(path), ("retain",))
 
@@ -63,7 +67,7 @@ def test_refuses_a_split_of_another_dataset(dataset, tmp_path):
 def test_refuses_images_of_another_shape(tmp_path):
     path = tmp_path / "dataset.parquet"
     columns = {"id": [0, 1], "split": ["train"] * 2, "label": [0, 0], "image": [b"1234", b"12345"]}
-    tables.write(schema.DATASET, path, columns, {"classes": ["a"], "shape": [1, 2, 2]})
+    tables.write(DATASET, path, columns, {"classes": ["a"], "shape": [1, 2, 2]})
     with pytest.raises(tables.TableError, match="has not the 4 bytes"):
         images.training_set(str(path))
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import EXECUTION
 
-from unlearn import checkpoint, images, schema, tables
-from unlearn.models import create
+from unlearn.config.study import Study
+from unlearn.io import tables
+from unlearn.io.schema.cost import COST
+from unlearn.models import checkpoint, images
+from unlearn.models.classifier import create
 from unlearn.stages import train
-from unlearn.study import Study
 
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs/known-defects.md"
@@ -45,7 +47,7 @@ def test_time_is_the_methods_alone(spec, dataset, split, tmp_path, monkeypatch):
     out = [str(tmp_path / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
     given = {"method": {}, **EXECUTION}
     train.unlearn(run, dataset, split, str(original), None, *out, given, "cpu")
-    assert tables.read(schema.COST, out[2])["seconds"].to_pylist()[0] < 0.3
+    assert tables.read(COST, out[2])["seconds"].to_pylist()[0] < 0.3
 
 
 def named():

@@ -14,18 +14,22 @@ import torch
 from conftest import EXECUTION
 from scipy.stats import chisquare
 
-from unlearn import checkpoint, registry, schema, scopes, stages, tables
-from unlearn.hyper import Training
-from unlearn.images import to_float
-from unlearn.job import AccessError
+from unlearn import stages
+from unlearn.config import plugins
+from unlearn.config.settings import Training
+from unlearn.io import tables
+from unlearn.io.schema.split import SPLIT
 from unlearn.methods import bs, cf, rl, salun, scrub
-from unlearn.models import Classifier, create
+from unlearn.models import checkpoint, scopes
+from unlearn.models.classifier import Classifier, create
+from unlearn.models.images import to_float
+from unlearn.run import CONTROLS
 from unlearn.stages import train
-from unlearn.study import CONTROLS
-from unlearn.training import Diverged, fit, learning_rate
+from unlearn.training.context import AccessError
+from unlearn.training.loop import Diverged, fit, learning_rate
 
-METHODS = registry.names("methods")
-TRAINED = [name for name in METHODS if issubclass(registry.load("methods", name).Settings, Training)]
+METHODS = plugins.names("methods")
+TRAINED = [name for name in METHODS if issubclass(plugins.load("methods", name).Settings, Training)]
 ONE_SHOT = [name for name in METHODS if name not in (*TRAINED, "original")]
 QUICK = {
     "ssd": {"alpha": 0.5},  # at the published one, nothing of an untrained model is selected
@@ -39,18 +43,18 @@ both_scopes = pytest.mark.parametrize("scope", ["all", "last"])
 
 def settings(name, **more):
     """Settings of a method that move a model visibly in two epochs."""
-    known = {field.name for field in fields(registry.load("methods", name).Settings)}
+    known = {field.name for field in fields(plugins.load("methods", name).Settings)}
     given = {**FAST, **QUICK.get(name, {}), **more}
-    return registry.settings("methods", name, {k: v for k, v in given.items() if k in known})
+    return plugins.settings("methods", name, {k: v for k, v in given.items() if k in known})
 
 
-def unlearn(name, job, model=None, **more):
+def unlearn(name, context, model=None, **more):
     """The model that a method makes of ``model`` (by default a fresh one)."""
-    model = create(job.spec, seed=0) if model is None else model
-    if "random" not in getattr(registry.load("methods", name), "FORGET_KINDS", ("random",)):
-        for role, images in dict(job.data).items():  # forget all of class 0
-            dict.__setitem__(job.data, role, images.select((images.labels == 0) == (role == "forget")))
-    registry.load("methods", name).unlearn(model, job, settings(name, **more))
+    model = create(context.spec, seed=0) if model is None else model
+    if "random" not in getattr(plugins.load("methods", name), "FORGET_KINDS", ("random",)):
+        for role, images in dict(context.data).items():  # forget all of class 0
+            dict.__setitem__(context.data, role, images.select((images.labels == 0) == (role == "forget")))
+    plugins.load("methods", name).unlearn(model, context, settings(name, **more))
     return model
 
 
@@ -72,16 +76,16 @@ def test_controls_are_methods():
 
 @both_scopes
 @pytest.mark.parametrize("name", [name for name in (*TRAINED, "original") if name not in ("retrain", "unsir")])
-def test_no_epochs_no_change(name, spec, make_job, scope):
+def test_no_epochs_no_change(name, spec, make_context, scope):
     start = create(spec, seed=0)
-    assert same(unlearn(name, make_job(spec, scope), copy.deepcopy(start), epochs=0), start)
+    assert same(unlearn(name, make_context(spec, scope), copy.deepcopy(start), epochs=0), start)
 
 
 @both_scopes
 @every_method
-def test_moves_its_scope_and_nothing_else(name, spec, make_job, scope):
+def test_moves_its_scope_and_nothing_else(name, spec, make_context, scope):
     start = create(spec, seed=0).state_dict()
-    found = unlearn(name, make_job(spec, scope), density=1.0).state_dict()
+    found = unlearn(name, make_context(spec, scope), density=1.0).state_dict()
     moved = {key for key in start if not torch.equal(start[key], found[key])}
     inside = scopes.members(create(spec, 0), scope) & start.keys()
     if name in ONE_SHOT:
@@ -93,15 +97,15 @@ def test_moves_its_scope_and_nothing_else(name, spec, make_job, scope):
 
 @both_scopes
 @every_method
-def test_deterministic(name, spec, make_job, scope):
+def test_deterministic(name, spec, make_context, scope):
     augment = {"crop": 1, "flip": True}
-    one, other = (unlearn(name, make_job(spec, scope, augment=augment)) for _ in range(2))
+    one, other = (unlearn(name, make_context(spec, scope, augment=augment)) for _ in range(2))
     assert same(one, other)
-    assert name in ("original", "ssd") or not same(one, unlearn(name, make_job(spec, scope, augment=augment, seed=1)))
+    assert name in ("original", "ssd") or not same(one, unlearn(name, make_context(spec, scope, augment=augment, seed=1)))
 
 
 @every_method
-def test_does_not_depend_on_what_ran_before(name, spec, make_job):
+def test_does_not_depend_on_what_ran_before(name, spec, make_context):
     """Dropout included, which draws from torch's global stream."""
     if spec.stem == "native":
         spec = replace(spec, args={**spec.args, "proj_drop_rate": 0.3})
@@ -109,15 +113,15 @@ def test_does_not_depend_on_what_ran_before(name, spec, make_job):
     for seed in (1, 2):
         torch.manual_seed(seed)
         np.random.seed(seed)
-        found.append(unlearn(name, make_job(spec)))
+        found.append(unlearn(name, make_context(spec)))
     assert same(*found)
 
 
 @every_method
-def test_leaves_the_global_streams_alone(name, spec, make_job):
+def test_leaves_the_global_streams_alone(name, spec, make_context):
     torch.manual_seed(1)
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    unlearn(name, make_job(spec))
+    unlearn(name, make_context(spec))
     assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], numpy_before)
 
@@ -135,35 +139,35 @@ class Spy(dict):
 
 
 @every_method
-def test_reads_what_it_declares(name, spec, make_job):
-    sees = registry.load("methods", name).SEES
-    job = make_job(spec)
-    job.data = Spy(job.data)
-    unlearn(name, job)
-    assert job.data.seen == set(sees)
-    unlearn(name, make_job(spec, roles=sees))  # and works without the rest
+def test_reads_what_it_declares(name, spec, make_context):
+    sees = plugins.load("methods", name).DATA_ROLES
+    context = make_context(spec)
+    context.data = Spy(context.data)
+    unlearn(name, context)
+    assert context.data.seen == set(sees)
+    unlearn(name, make_context(spec, roles=sees))  # and works without the rest
 
 
 @every_trained
-def test_cannot_read_more(name, spec, make_job):
-    for role in registry.load("methods", name).SEES:
-        job = make_job(spec)
-        del job.data[role]
+def test_cannot_read_more(name, spec, make_context):
+    for role in plugins.load("methods", name).DATA_ROLES:
+        context = make_context(spec)
+        del context.data[role]
         with pytest.raises(AccessError, match=role):
-            unlearn(name, job)
+            unlearn(name, context)
 
 
 @every_method
-def test_leaves_the_data_alone(name, spec, make_job):
-    job = make_job(spec, augment={"crop": 1, "flip": True})
-    given = [tensor for images in job.data.values() for tensor in vars(images).values()]
+def test_leaves_the_data_alone(name, spec, make_context):
+    context = make_context(spec, augment={"crop": 1, "flip": True})
+    given = [tensor for images in context.data.values() for tensor in vars(images).values()]
     before = [tensor.clone() for tensor in given]
-    unlearn(name, job)
+    unlearn(name, context)
     assert all(map(torch.equal, before, given))
 
 
 @pytest.mark.parametrize("name", ["bs", "scrub"])
-def test_its_teacher_stays_the_original(name, spec, make_job, monkeypatch):
+def test_its_teacher_stays_the_original(name, spec, make_context, monkeypatch):
     teachers, real = [], copy.deepcopy
 
     def spy(thing, *memo):
@@ -172,8 +176,8 @@ def test_its_teacher_stays_the_original(name, spec, make_job, monkeypatch):
         return made
 
     start = create(spec, seed=0)
-    monkeypatch.setattr(registry.load("methods", name).copy, "deepcopy", spy)
-    found = unlearn(name, make_job(spec), real(start))
+    monkeypatch.setattr(plugins.load("methods", name).copy, "deepcopy", spy)
+    found = unlearn(name, make_context(spec), real(start))
     (teacher,) = teachers
     assert same(teacher, start)
     assert not same(found, start)
@@ -182,33 +186,33 @@ def test_its_teacher_stays_the_original(name, spec, make_job, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name in TRAINED if name != "unsir"])  # which has a repair phase too
-def test_keeps_a_history(name, spec, make_job):
-    job = make_job(spec)
-    model = unlearn(name, job, epochs=3, schedule="cosine", warmup=1)
-    assert [row["epoch"] for row in job.history] == [1, 2, 3]
-    assert [row["lr"] for row in job.history] == pytest.approx([0.025, 0.05, 0.025])
-    assert all(np.isfinite(row["loss"]) and row["seconds"] > 0 for row in job.history)
+def test_keeps_a_history(name, spec, make_context):
+    context = make_context(spec)
+    model = unlearn(name, context, epochs=3, schedule="cosine", warmup=1)
+    assert [row["epoch"] for row in context.history] == [1, 2, 3]
+    assert [row["lr"] for row in context.history] == pytest.approx([0.025, 0.05, 0.025])
+    assert all(np.isfinite(row["loss"]) and row["seconds"] > 0 for row in context.history)
     assert not model.training
 
 
 @every_trained
-def test_divergence_is_an_error(name, spec, make_job):
+def test_divergence_is_an_error(name, spec, make_context):
     with pytest.raises(Diverged, match=r"the loss is .* in epoch"):
-        unlearn(name, make_job(spec), epochs=20, lr=1e30)
+        unlearn(name, make_context(spec), epochs=20, lr=1e30)
 
 
 @every_trained
-def test_bfloat16_keeps_the_weights_in_float32(name, spec, make_job):
-    found = unlearn(name, make_job(spec, precision="bfloat16"))
+def test_bfloat16_keeps_the_weights_in_float32(name, spec, make_context):
+    found = unlearn(name, make_context(spec, precision="bfloat16"))
     assert {p.dtype for p in found.parameters()} == {torch.float32}
-    assert not same(found, unlearn(name, make_job(spec)))
+    assert not same(found, unlearn(name, make_context(spec)))
 
 
 def test_the_stage_gives_a_method_what_it_declares_and_no_more(spec, dataset, split, tmp_path, monkeypatch):
-    def greedy(model, job, settings):
-        job.images("forget")
+    def greedy(model, context, settings):
+        context.images("forget")
 
-    method = SimpleNamespace(SEES=("retain",), unlearn=greedy, Settings=Training)
+    method = SimpleNamespace(DATA_ROLES=("retain",), unlearn=greedy, Settings=Training)
     monkeypatch.setattr(registry, "load", lambda kind, name: method)
     checkpoint.save(create(spec, 0), tmp_path / "original", {})
     run = {"arch": "net", "forget": "ten", "method": "greedy", "scope": "all", "seed": 0}
@@ -220,22 +224,22 @@ def test_the_stage_gives_a_method_what_it_declares_and_no_more(spec, dataset, sp
 # --- what methods have in common ------------------------------------------------------------------
 
 
-def test_salun_of_all_weights_is_rl(spec, make_job):
+def test_salun_of_all_weights_is_rl(spec, make_context):
     for scope in ("all", "last"):
-        job = make_job(spec, scope, augment={"crop": 1, "flip": True})
-        assert same(unlearn("salun", job, density=1.0), unlearn("rl", job))
+        context = make_context(spec, scope, augment={"crop": 1, "flip": True})
+        assert same(unlearn("salun", context, density=1.0), unlearn("rl", context))
 
 
-def test_scrub_without_its_teacher_is_cf(spec, make_job):
+def test_scrub_without_its_teacher_is_cf(spec, make_context):
     for scope in ("all", "last"):
-        job = make_job(spec, scope, augment={"crop": 1, "flip": True})
-        assert same(unlearn("scrub", job, msteps=0, alpha=0.0, gamma=1.0), unlearn("cf", job))
+        context = make_context(spec, scope, augment={"crop": 1, "flip": True})
+        assert same(unlearn("scrub", context, msteps=0, alpha=0.0, gamma=1.0), unlearn("cf", context))
 
 
 def test_retraining_without_anything_to_forget_is_pretraining(architecture, dataset, tmp_path):
     """Through both stages: the same initialisation, order and augmentation of the images."""
     split = str(tmp_path / "split.parquet")
-    tables.write(schema.SPLIT, split, {"id": range(56), "role": ["retain"] * 40 + ["test"] * 16}, {})
+    tables.write(SPLIT, split, {"id": range(56), "role": ["retain"] * 40 + ["test"] * 16}, {})
     recipe = {
         "model": architecture,
         "method": asdict(Training(epochs=2, batch_size=16)),
@@ -252,48 +256,48 @@ def test_retraining_without_anything_to_forget_is_pretraining(architecture, data
     assert same(*(checkpoint.load(out(name)[0]) for name in ("pretrain", "retrain")))
 
 
-def test_retraining_discards_what_was_learned(spec, make_job):
+def test_retraining_discards_what_was_learned(spec, make_context):
     learned = create(spec, seed=5)
-    assert same(unlearn("retrain", make_job(spec), learned), unlearn("retrain", make_job(spec)))
+    assert same(unlearn("retrain", make_context(spec), learned), unlearn("retrain", make_context(spec)))
 
 
-def test_retraining_a_scope_starts_it_afresh(spec, make_job):
+def test_retraining_a_scope_starts_it_afresh(spec, make_context):
     """EU-k before its first epoch: the scope is that of a new model, the rest is the old one."""
-    start, job = create(spec, seed=5), make_job(spec, "last")
-    fresh, before = state(job.fresh_model("init")), state(start)
+    start, context = create(spec, seed=5), make_context(spec, "last")
+    fresh, before = state(context.fresh_model("init")), state(start)
     inside = scopes.members(start, "last")
-    found = unlearn("retrain", job, start, epochs=0).state_dict()
+    found = unlearn("retrain", context, start, epochs=0).state_dict()
     assert all(torch.equal(found[key], (fresh if key in inside else before)[key]) for key in found)
 
 
-def test_retraining_a_scope_starts_it_afresh_once(spec, make_job):
+def test_retraining_a_scope_starts_it_afresh_once(spec, make_context):
     """From there EU-k is CF-k; a public code starts afresh in every epoch, which leaves one epoch."""
-    start, job = create(spec, seed=5), make_job(spec, "last")
+    start, context = create(spec, seed=5), make_context(spec, "last")
     afresh = copy.deepcopy(start)
-    scopes.reinitialise(afresh, job.fresh_model("init"), "last")
-    assert same(unlearn("retrain", job, start), unlearn("cf", make_job(spec, "last"), afresh))
+    scopes.reinitialise(afresh, context.fresh_model("init"), "last")
+    assert same(unlearn("retrain", context, start), unlearn("cf", make_context(spec, "last"), afresh))
 
 
-def phases(name, job, **more):
+def phases(name, context, **more):
     """(epoch, role) of every pass over the data that a method makes."""
-    found, real = [], job.batches
+    found, real = [], context.batches
 
     def spy(role, epoch, size):
         found.append((epoch, role))
         return real(role, epoch, size)
 
-    job.batches = spy
-    unlearn(name, job, **more)
+    context.batches = spy
+    unlearn(name, context, **more)
     return found
 
 
-def test_order_of_passes(spec, make_job):
+def test_order_of_passes(spec, make_context):
     f, r = "forget", "retain"
-    assert phases("rl", make_job(spec)) == [(1, f), (1, r), (2, f), (2, r)]
-    assert phases("salun", make_job(spec)) == [(1, f), (1, r), (2, f), (2, r)]
-    assert phases("scrub", make_job(spec), epochs=4, msteps=2) == [(1, f), (1, r), (2, f), (2, r), (3, r), (4, r)]
-    assert phases("bs", make_job(spec)) == [(1, f), (2, f)]
-    assert phases("cf", make_job(spec)) == [(1, r), (2, r)]
+    assert phases("rl", make_context(spec)) == [(1, f), (1, r), (2, f), (2, r)]
+    assert phases("salun", make_context(spec)) == [(1, f), (1, r), (2, f), (2, r)]
+    assert phases("scrub", make_context(spec), epochs=4, msteps=2) == [(1, f), (1, r), (2, f), (2, r), (3, r), (4, r)]
+    assert phases("bs", make_context(spec)) == [(1, f), (2, f)]
+    assert phases("cf", make_context(spec)) == [(1, r), (2, r)]
 
 
 # --- each formula a second time -------------------------------------------------------------------
@@ -330,36 +334,36 @@ def close(one, other):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_cf_again(spec, make_job):
-    job = make_job(spec)
-    batches = [batch for epoch in (1, 2) for batch in job.batches("retain", epoch, 12)]
-    close(unlearn("cf", make_job(spec)), naive_sgd(create(spec, 0), batches, negative_log_likelihood, **OPTIMIZER))
+def test_cf_again(spec, make_context):
+    context = make_context(spec)
+    batches = [batch for epoch in (1, 2) for batch in context.batches("retain", epoch, 12)]
+    close(unlearn("cf", make_context(spec)), naive_sgd(create(spec, 0), batches, negative_log_likelihood, **OPTIMIZER))
 
 
-def test_rl_again(spec, make_job):
-    job, batches = make_job(spec), []
+def test_rl_again(spec, make_context):
+    context, batches = make_context(spec), []
     for epoch in (1, 2):
-        images = job.images("forget")
-        steps = torch.randint(1, 4, (len(images),), generator=job.generator("random labels", epoch)).tolist()
+        images = context.images("forget")
+        steps = torch.randint(1, 4, (len(images),), generator=context.generator("random labels", epoch)).tolist()
         wrong = [(label + step) % 4 for label, step in zip(images.labels.tolist(), steps, strict=True)]
-        for batch in job.batches("forget", epoch, 12):
+        for batch in context.batches("forget", epoch, 12):
             batches.append(batch._replace(y=torch.tensor([wrong[row] for row in batch.rows.tolist()])))
-        batches.extend(job.batches("retain", epoch, 12))
-    close(unlearn("rl", make_job(spec)), naive_sgd(create(spec, 0), batches, negative_log_likelihood, **OPTIMIZER))
+        batches.extend(context.batches("retain", epoch, 12))
+    close(unlearn("rl", make_context(spec)), naive_sgd(create(spec, 0), batches, negative_log_likelihood, **OPTIMIZER))
 
 
-def test_bs_again(spec, make_job):
+def test_bs_again(spec, make_context):
     """Clean images, and labels from the model as it was at the start, in every epoch."""
-    original, augment = learned(spec, make_job), {"crop": 1, "flip": True}
+    original, augment = learned(spec, make_context), {"crop": 1, "flip": True}
     batches = [
         batch._replace(y=bs.boundary_labels(original, batch, settings("bs")))
         for epoch in (1, 2)
-        for batch in make_job(spec, augment=augment).batches("forget", epoch, 4)
+        for batch in make_context(spec, augment=augment).batches("forget", epoch, 4)
     ]
     start = [copy.deepcopy(original).requires_grad_(True) for _ in range(2)]
-    found = unlearn("bs", make_job(spec, augment=augment), start[0], batch_size=4)
+    found = unlearn("bs", make_context(spec, augment=augment), start[0], batch_size=4)
     close(found, naive_sgd(start[1], batches, negative_log_likelihood, **OPTIMIZER))
-    forget = forget_batch(make_job(spec))
+    forget = forget_batch(make_context(spec))
     assert negative_log_likelihood(found, forget) > negative_log_likelihood(original, forget)
 
 
@@ -382,9 +386,9 @@ def test_scrubs_divergence_again():
     assert scrub.divergence(student, student, 4.0).abs() < 1e-6
 
 
-def test_scrub_again(spec, make_job):
-    job, teacher = make_job(spec), create(spec, 0).eval()
-    batches = [*job.batches("forget", 1, 4), *job.batches("retain", 1, 12), *job.batches("retain", 2, 12)]
+def test_scrub_again(spec, make_context):
+    context, teacher = make_context(spec), create(spec, 0).eval()
+    batches = [*context.batches("forget", 1, 4), *context.batches("retain", 1, 12), *context.batches("retain", 2, 12)]
 
     def loss(model, batch):
         logits = model(batch.x)
@@ -393,15 +397,15 @@ def test_scrub_again(spec, make_job):
 
     own = {"msteps": 1, "alpha": 0.5, "gamma": 0.9, "temperature": 2.0, "forget_batch_size": 4}
     optimizer = {**OPTIMIZER, "lr": 0.01}
-    close(unlearn("scrub", make_job(spec), **own, **optimizer), naive_sgd(create(spec, 0), batches, loss, **optimizer))
+    close(unlearn("scrub", make_context(spec), **own, **optimizer), naive_sgd(create(spec, 0), batches, loss, **optimizer))
 
 
-def test_scrub_maximises_the_divergence_on_the_forget_set(make_job, spec):
+def test_scrub_maximises_the_divergence_on_the_forget_set(make_context, spec):
     """With batch norm student and teacher differ from the start; without, the gradient is zero there."""
-    job, teacher = make_job(spec), create(spec, 0).eval()
-    forget = to_float(job.images("forget").pixels)
+    context, teacher = make_context(spec), create(spec, 0).eval()
+    forget = to_float(context.images("forget").pixels)
     optimizer = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "forget_batch_size": 12}
-    student = unlearn("scrub", job, epochs=1, msteps=1, alpha=0.0, gamma=0.0, **optimizer)
+    student = unlearn("scrub", context, epochs=1, msteps=1, alpha=0.0, gamma=0.0, **optimizer)
     apart = scrub.divergence(student(forget), teacher(forget), 4.0)
     moved = max((a - b).abs().max() for a, b in zip(student.parameters(), teacher.parameters(), strict=True))
     assert (moved > 1e-3 and apart > 1e-3) if spec.stem == "cifar" else moved < 1e-6
@@ -425,51 +429,51 @@ def test_random_labels_may_include_the_true_one():
     assert chisquare(table.ravel()).pvalue > 0.01
 
 
-def taught(job, epoch, **more):
+def taught(context, epoch, **more):
     """(role, place in it) → label that RL teaches in an epoch, in the order of its batches."""
-    _, batches = rl.relabelled(job, settings("rl", **more))
+    _, batches = rl.relabelled(context, settings("rl", **more))
     return {
         (b.role, row): label for b in batches(epoch) for row, label in zip(b.rows.tolist(), b.y.tolist(), strict=True)
     }
 
 
 @pytest.mark.parametrize("relabel", ["epoch", "once"])
-def test_labels_are_drawn_anew_each_epoch_or_once_and_the_retain_set_keeps_its_own(spec, make_job, relabel):
-    job = make_job(spec)
-    first, second = (taught(job, epoch, relabel=relabel) for epoch in (1, 2))
+def test_labels_are_drawn_anew_each_epoch_or_once_and_the_retain_set_keeps_its_own(spec, make_context, relabel):
+    context = make_context(spec)
+    first, second = (taught(context, epoch, relabel=relabel) for epoch in (1, 2))
     for found in (first, second):
-        assert [found["retain", i] for i in range(20)] == job.images("retain").labels.tolist()
+        assert [found["retain", i] for i in range(20)] == context.images("retain").labels.tolist()
     wrong = [[found["forget", i] for i in range(12)] for found in (first, second)]
     assert (wrong[0] == wrong[1]) == (relabel == "once")
     roles = [role for role, _ in first]
     assert roles == ["forget"] * 12 + ["retain"] * 20
 
 
-def test_mixed_order_is_one_shuffled_pass_over_the_same_labels(spec, make_job):
-    job = make_job(spec)
-    mixed, plain = taught(job, 1, order="mixed"), taught(job, 1)
+def test_mixed_order_is_one_shuffled_pass_over_the_same_labels(spec, make_context):
+    context = make_context(spec)
+    mixed, plain = taught(context, 1, order="mixed"), taught(context, 1)
     assert {role for role, _ in mixed} == {"mixed"}
     assert [mixed["mixed", i] for i in range(12)] == [plain["forget", i] for i in range(12)]
     assert [mixed["mixed", 12 + i] for i in range(20)] == [plain["retain", i] for i in range(20)]
     places = [place for _, place in mixed]
     assert places != sorted(places)
-    assert places != [place for _, place in taught(job, 2, order="mixed")]
-    assert not same(unlearn("rl", make_job(spec)), unlearn("rl", make_job(spec), order="mixed"))
+    assert places != [place for _, place in taught(context, 2, order="mixed")]
+    assert not same(unlearn("rl", make_context(spec)), unlearn("rl", make_context(spec), order="mixed"))
 
 
-def learned(spec, make_job):
+def learned(spec, make_context):
     """A model that has learned something, so that boundaries lie near and far."""
-    return unlearn("cf", make_job(spec), epochs=10).requires_grad_(False).eval()
+    return unlearn("cf", make_context(spec), epochs=10).requires_grad_(False).eval()
 
 
-def forget_batch(job):
+def forget_batch(context):
     """All forget images, not augmented."""
-    return next(replace(job, augment={"crop": 0, "flip": False}).batches("forget", 1, 100))
+    return next(replace(context, augment={"crop": 0, "flip": False}).batches("forget", 1, 100))
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_boundary_labels_again(spec, make_job, strict):
-    model, batch, bound = learned(spec, make_job), forget_batch(make_job(spec)), 0.1
+def test_boundary_labels_again(spec, make_context, strict):
+    model, batch, bound = learned(spec, make_context), forget_batch(make_context(spec)), 0.1
     found = bs.boundary_labels(model, batch, settings("bs", strict=strict, bound=bound))
     for x, y, label in zip(batch.x, batch.y.tolist(), found.tolist(), strict=True):
         x = x[None].requires_grad_(True)
@@ -479,9 +483,9 @@ def test_boundary_labels_again(spec, make_job, strict):
         assert label == next(c for c in ranking if c != y or not strict)
 
 
-def test_strict_boundary_labels_are_never_the_true_ones(spec, make_job):
+def test_strict_boundary_labels_are_never_the_true_ones(spec, make_context):
     """Where the step does not cross the boundary the official labels reinforce the true class."""
-    model, batch = learned(spec, make_job), forget_batch(make_job(spec))
+    model, batch = learned(spec, make_context), forget_batch(make_context(spec))
     batch = batch._replace(y=model(batch.x).argmax(1))  # every image is classified as its label
     timid = {"bound": 0.002}
     assert (bs.boundary_labels(model, batch, settings("bs", strict=True, **timid)) != batch.y).all()
@@ -489,8 +493,8 @@ def test_strict_boundary_labels_are_never_the_true_ones(spec, make_job):
 
 
 @pytest.mark.parametrize("bound", [0.02, 0.1, 0.5])
-def test_the_neighbour_is_an_image_within_the_bound(spec, make_job, bound):
-    model, batch, inputs = learned(spec, make_job), forget_batch(make_job(spec)), []
+def test_the_neighbour_is_an_image_within_the_bound(spec, make_context, bound):
+    model, batch, inputs = learned(spec, make_context), forget_batch(make_context(spec)), []
     model.register_forward_pre_hook(lambda module, given: inputs.append(given[0].detach()))
     bs.boundary_labels(model, batch, settings("bs", bound=bound))
     neighbour = inputs[-1]
@@ -503,13 +507,13 @@ def test_the_neighbour_is_an_image_within_the_bound(spec, make_job, bound):
 # --- saliency -------------------------------------------------------------------------------------
 
 
-def test_saliency_again(spec, make_job):
+def test_saliency_again(spec, make_context):
     """|gradient of the mean loss|, in evaluation mode, whatever the batches and the augmentation."""
-    job, model = make_job(spec, augment={"crop": 2, "flip": True}), create(spec, 0)
+    context, model = make_context(spec, augment={"crop": 2, "flip": True}), create(spec, 0)
     expected = copy.deepcopy(model).eval()
-    negative_log_likelihood(expected, forget_batch(job)).backward()
+    negative_log_likelihood(expected, forget_batch(context)).backward()
     for batch_size in (5, 12):
-        found = salun.saliency(model, job, batch_size)
+        found = salun.saliency(model, context, batch_size)
         for name, parameter in expected.named_parameters():
             torch.testing.assert_close(found[name], parameter.grad.abs(), rtol=1e-4, atol=1e-6)
     assert all(p.grad is None for p in model.parameters())
@@ -534,13 +538,13 @@ def test_masks_are_nested_even_with_ties():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_masked_weights_stay_bit_for_bit(spec, make_job, optimizer):
+def test_masked_weights_stay_bit_for_bit(spec, make_context, optimizer):
     """Against weight decay, momentum and moment estimates; the others move."""
-    model, job = create(spec, 0), make_job(spec, "intermediate+last")
+    model, context = create(spec, 0), make_context(spec, "intermediate+last")
     before = state(model)
-    scopes.freeze(model, job.scope)
-    mask = salun.saliency_mask(salun.saliency(model, job, 8), 0.3)
-    unlearn("salun", job, model, density=0.3, optimizer=optimizer, lr=0.01, weight_decay=0.1)
+    scopes.freeze(model, context.scope)
+    mask = salun.saliency_mask(salun.saliency(model, context, 8), 0.3)
+    unlearn("salun", context, model, density=0.3, optimizer=optimizer, lr=0.01, weight_decay=0.1)
     for name, moves in mask.items():
         now = model.get_parameter(name).detach()
         assert torch.equal(now[~moves], before[name][~moves]), name
@@ -562,36 +566,36 @@ def test_learning_rates():
     assert rates(warmup=9, schedule="cosine")[-1] == pytest.approx(0.6)
 
 
-def test_an_epoch_sees_every_image_once(spec, make_job):
-    job = make_job(spec)
-    images = job.images("retain")
+def test_an_epoch_sees_every_image_once(spec, make_context):
+    context = make_context(spec)
+    images = context.images("retain")
     for epoch in (1, 2):
-        batches = list(job.batches("retain", epoch, 8))
+        batches = list(context.batches("retain", epoch, 8))
         sizes = [len(batch.y) for batch in batches]
         assert max(sizes) <= 8
         assert max(sizes) - min(sizes) <= 1, "a ragged last batch would count as much as a full one"
         seen = torch.cat([batch.x for batch in batches])
         key = sorted(map(tuple, (seen * 255).round().long().flatten(1).tolist()))
         assert key == sorted(map(tuple, images.pixels.long().flatten(1).tolist()))
-    first, second = (torch.cat([b.y for b in job.batches("retain", epoch, 8)]) for epoch in (1, 2))
+    first, second = (torch.cat([b.y for b in context.batches("retain", epoch, 8)]) for epoch in (1, 2))
     assert not torch.equal(first, second)
 
 
-def test_streams_are_separate(spec, make_job):
-    job = make_job(spec)
+def test_streams_are_separate(spec, make_context):
+    context = make_context(spec)
     purposes = [("init", 0), ("order retain", 1), ("order retain", 2), ("augment retain", 1)]
-    assert len({j.stream(*purpose) for j in (job, make_job(spec, seed=1)) for purpose in purposes}) == 8
-    assert job.stream("init") == make_job(spec, "last", roles=()).stream("init")
+    assert len({j.stream(*purpose) for j in (context, make_context(spec, seed=1)) for purpose in purposes}) == 8
+    assert context.stream("init") == make_context(spec, "last", roles=()).stream("init")
 
 
-def test_cf_learns(spec, make_job):
-    job = make_job(spec)
-    unlearn("cf", job, epochs=20, optimizer="adam", lr=0.01, weight_decay=0.0)
-    assert job.history[-1]["loss"] < 0.85 * job.history[0]["loss"]
+def test_cf_learns(spec, make_context):
+    context = make_context(spec)
+    unlearn("cf", context, epochs=20, optimizer="adam", lr=0.01, weight_decay=0.0)
+    assert context.history[-1]["loss"] < 0.85 * context.history[0]["loss"]
 
 
-def test_after_step_has_the_last_word(spec, make_job):
-    job, model = make_job(spec), create(spec, 0)
+def test_after_step_has_the_last_word(spec, make_context):
+    context, model = make_context(spec), create(spec, 0)
     start = state(model)
 
     def undo(found):
@@ -599,5 +603,5 @@ def test_after_step_has_the_last_word(spec, make_job):
             for name, p in found.named_parameters():
                 p.copy_(start[name])
 
-    fit(model, cf.Settings(**OPTIMIZER, epochs=1), job, lambda e: job.batches("retain", e, 8), after_step=undo)
+    fit(model, cf.Settings(**OPTIMIZER, epochs=1), context, lambda e: context.batches("retain", e, 8), after_step=undo)
     assert all(torch.equal(p, start[name]) for name, p in model.named_parameters())

@@ -14,7 +14,12 @@ from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 from sklearn.svm import SVC
 
-from unlearn import metrics, registry, schema, tables
+from unlearn import metrics
+from unlearn.config import plugins
+from unlearn.io import tables
+from unlearn.io.catalogue import TABLES
+from unlearn.io.schema.adversarial import ADVERSARIAL
+from unlearn.io.schema.metrics import METRICS
 from unlearn.metrics import (
     Evidence,
     MetricError,
@@ -27,12 +32,13 @@ from unlearn.metrics import (
     mia,
     mia_efficacy,
 )
+from unlearn.run import Run
 from unlearn.stages import measure
 
 ROLES = ("retain", "forget", "test")
-ABSOLUTE = [name for name in registry.names("metrics") if hasattr(registry.load("metrics", name), "compute")]
-RELATIVE = [name for name in registry.names("metrics") if hasattr(registry.load("metrics", name), "compute_relative")]
-DECLARED = {m: spec for n in registry.names("metrics") for m, spec in registry.load("metrics", n).METRICS.items()}
+ABSOLUTE = [name for name in plugins.names("metrics") if hasattr(plugins.load("metrics", name), "compute")]
+RELATIVE = [name for name in plugins.names("metrics") if hasattr(plugins.load("metrics", name), "compute_relative")]
+DECLARED = {m: spec for n in plugins.names("metrics") for m, spec in plugins.load("metrics", n).METRICS.items()}
 
 
 GRID = (0.1, 0.2)
@@ -100,7 +106,7 @@ def another(run, seed=1, noise=1.0):
 
 def rows(name, run, retrain=None, original=None):
     """Key → row of a metric file: of its relative part where ``retrain`` is given."""
-    module = registry.load("metrics", name)
+    module = plugins.load("metrics", name)
     found = list(
         module.compute(run)
         if retrain is None
@@ -403,7 +409,7 @@ def test_test_images_of_forgotten_classes_are_left_out():
     assert gaps[("fairness_gap", "test", "norm1")].n == 10, "five images of two classes"
 
 
-@pytest.mark.parametrize("name", registry.names("metrics"))
+@pytest.mark.parametrize("name", plugins.names("metrics"))
 def test_outputs_for_test_images_of_forgotten_classes_mean_nothing(name):
     """Whatever the model says of them, no metric changes, but for what is counted on the forget set."""
     run = evidence(forgotten=1)
@@ -485,12 +491,12 @@ def run_files(tmp_path):
         paths = {kind: str(folder / f"{kind}.parquet") for kind in given}
         attacks = given.pop("adversarial")
         for kind, columns in given.items():
-            tables.write(schema.TABLES[kind], paths[kind], columns, {}, schema.Run(**run))
+            tables.write(TABLES[kind], paths[kind], columns, {}, Run(**run))
         paths["adversarial"] = [str(folder / f"adversarial-{attack}.parquet") for attack in found.grids]
         for (attack, columns), path in zip(attacks.groupby("attack"), paths["adversarial"], strict=True):
             described = {"attack": attack, "grid": list(found.grids[attack]), "checks": found.checks[attack]}
-            tables.write(schema.ADVERSARIAL, path, columns, described, schema.Run(**run))
-        return {"run": run, **paths, "out": str(folder / "metrics.parquet"), "metrics": registry.names("metrics")}
+            tables.write(ADVERSARIAL, path, columns, described, Run(**run))
+        return {"run": run, **paths, "out": str(folder / "metrics.parquet"), "metrics": plugins.names("metrics")}
 
     return write
 
@@ -512,7 +518,7 @@ def group(run_files):
 def test_measure_writes_every_declared_metric(run_files, group):
     own = run_files("own")
     measure.measure(**own, **group())
-    found = tables.read(schema.METRICS, own["out"]).to_pandas()
+    found = tables.read(METRICS, own["out"]).to_pandas()
     assert set(found["metric"]) == set(DECLARED)
     assert set(found["method"]) == {"cf"}
 
@@ -547,7 +553,7 @@ def test_measure_names_the_metric_at_fault(run_files, group, monkeypatch):
 
 # --- examples in docstrings -----------------------------------------------------------------------
 
-DOCUMENTED = [f"metrics.{name}" for name in registry.names("metrics")]
+DOCUMENTED = [f"metrics.{name}" for name in plugins.names("metrics")]
 
 
 @pytest.mark.parametrize("name", ["metrics", *DOCUMENTED, "analysis.comparisons", "analysis.correlations"])

@@ -8,10 +8,10 @@ import torch
 from conftest import ROOT
 from safetensors.torch import save_file
 
-from unlearn import checkpoint
-from unlearn.checkpoint import CheckpointError
-from unlearn.failures import RunFailed
-from unlearn.models import ModelError, Spec, create
+from unlearn.io.failures import RunFailed
+from unlearn.models import checkpoint
+from unlearn.models.checkpoint import CheckpointError
+from unlearn.models.classifier import ModelError, Spec, create
 
 SMALL = {"img_size": 8, "patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2, "head_dim": 8, "mlp_dim": 16}
 
@@ -82,7 +82,7 @@ def test_smallvit_is_the_one_of_the_literature():
 
 def test_smallvit_tokens_do_not_see_themselves():
     """Locality self-attention: with a single other token, each attends to that one alone."""
-    from unlearn.smallvit import LocalityAttention
+    from unlearn.models.smallvit import LocalityAttention
 
     attention = LocalityAttention(dim=4, heads=2, head_dim=3, drop=0.0).eval()
     x = torch.rand(1, 2, 4)
@@ -91,7 +91,7 @@ def test_smallvit_tokens_do_not_see_themselves():
 
 
 def test_smallvit_shifts_by_one_pixel_along_the_axes():
-    from unlearn.smallvit import ShiftedPatches
+    from unlearn.models.smallvit import ShiftedPatches
 
     patches = ShiftedPatches(channels=1, patch=1, dim=5)
     patches.norm, patches.project = torch.nn.Identity(), torch.nn.Identity()

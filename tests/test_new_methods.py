@@ -10,11 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from unlearn import hyper, registry, scopes
-from unlearn.cost import Meter
-from unlearn.hyper import Training
-from unlearn.images import ImageSet, to_float
-from unlearn.job import AccessError, Job, mixture
+from unlearn.config import plugins
+from unlearn.config import settings as hyper
+from unlearn.config.settings import Training
 from unlearn.methods import (
     bad_teacher,
     boundary_expand,
@@ -28,8 +26,12 @@ from unlearn.methods import (
     ssd,
     unsir,
 )
-from unlearn.models import ModelError, Spec, create, head
-from unlearn.training import Diverged, fit
+from unlearn.models import scopes
+from unlearn.models.classifier import ModelError, Spec, create, head
+from unlearn.models.cost_meter import Meter
+from unlearn.models.images import ImageSet, to_float
+from unlearn.training.context import AccessError, MethodContext, mixture
+from unlearn.training.loop import Diverged, fit
 
 METHODS = {
     module.__name__.rpartition(".")[2]: module
@@ -74,9 +76,9 @@ def images(kind: str = "random") -> dict[str, ImageSet]:
 def _trained(name: str):
     spec, epochs, lr = {"bn": (BN, 15, 0.01), "ln": (LN, 60, 0.003)}[name]
     recipe = Training(epochs=epochs, lr=lr, batch_size=8, optimizer="adamw")
-    job = Job(3, spec, {"train": everything()}, torch.device("cpu"))
-    model = job.fresh_model()
-    fit(model, recipe, job, lambda epoch: job.batches("train", epoch, recipe.batch_size))
+    context = MethodContext(3, spec, {"train": everything()}, torch.device("cpu"))
+    model = context.fresh_model()
+    fit(model, recipe, context, lambda epoch: context.batches("train", epoch, recipe.batch_size))
     return model
 
 
@@ -85,19 +87,19 @@ def original(spec: Spec = LN):
     return copy.deepcopy(_trained("bn" if spec is BN else "ln"))
 
 
-def make_job(module, spec: Spec = LN, kind: str = "random", **more) -> Job:
-    """A job that holds the roles in the method's SEES and no other."""
-    data = {role: found for role, found in images(kind).items() if role in module.SEES}
-    return Job(more.pop("seed", 5), spec, data, torch.device("cpu"), **more)
+def make_context(module, spec: Spec = LN, kind: str = "random", **more) -> MethodContext:
+    """A job that holds the roles in the method's DATA_ROLES and no other."""
+    data = {role: found for role, found in images(kind).items() if role in module.DATA_ROLES}
+    return MethodContext(more.pop("seed", 5), spec, data, torch.device("cpu"), **more)
 
 
-def run(name: str, spec: Spec = LN, kind: str = "random", model=None, job: Job | None = None, **settings):
+def run(name: str, spec: Spec = LN, kind: str = "random", model=None, context: MethodContext | None = None, **settings):
     """The model that a method leaves, and its job."""
     module = METHODS.get(name) or cf
-    job = job or make_job(module, spec, kind)
+    context = context or make_context(module, spec, kind)
     model = original(spec) if model is None else model
-    module.unlearn(model, job, module.Settings(**settings))
-    return model, job
+    module.unlearn(model, context, module.Settings(**settings))
+    return model, context
 
 
 def kind_of(name: str) -> str:
@@ -123,10 +125,10 @@ def descend(model, batches, loss, lr: float, momentum: float = 0.0, decay: float
     """SGD written out: parameters after one step per batch."""
     speed = {}
     for batch in batches:
-        moving = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        found = torch.autograd.grad(loss(model, batch), list(moving.values()))
+        trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        found = torch.autograd.grad(loss(model, batch), list(trainable.values()))
         with torch.no_grad():
-            for (name, p), g in zip(moving.items(), found, strict=True):
+            for (name, p), g in zip(trainable.items(), found, strict=True):
                 g = g + decay * p
                 speed[name] = g if name not in speed else momentum * speed[name] + g
                 p -= lr * speed[name]
@@ -142,13 +144,13 @@ def entropy(model, batch) -> torch.Tensor:
 
 def test_every_new_method_is_here():
     tested = {"cf", "original", "retrain", "rl", "bs", "salun", "scrub"}
-    assert set(registry.names("methods")) >= tested | set(METHODS)
+    assert set(plugins.names("methods")) >= tested | set(METHODS)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_declaration_is_readable_without_import(name):
-    found = registry.declaration("methods", name)
-    assert found.constants["SEES"] == METHODS[name].SEES
+    found = plugins.declaration("methods", name)
+    assert found.constants["DATA_ROLES"] == METHODS[name].DATA_ROLES
     assert found.constants.get("FORGET_KINDS") == getattr(METHODS[name], "FORGET_KINDS", None)
     assert found.doc
     assert vars(hyper.build(found.settings, {}, name)) == vars(METHODS[name].Settings())
@@ -160,10 +162,10 @@ def test_declaration_is_readable_without_import(name):
 def test_scope_roles_and_shape(name, spec, scope):
     """Outside the scope nothing moves, buffers included; inside something does; roles are those declared."""
     before = original(spec)
-    job = make_job(METHODS[name], spec, kind_of(name), scope=scope, augment={"crop": 0, "flip": True})
-    with Meter(original(spec), job.device) as job.meter:
-        after, _ = run(name, spec, job=job, **EXAMPLE[name])
-    assert job.meter.steps
+    context = make_context(METHODS[name], spec, kind_of(name), scope=scope, augment={"crop": 0, "flip": True})
+    with Meter(original(spec), context.device) as context.meter:
+        after, _ = run(name, spec, context=context, **EXAMPLE[name])
+    assert context.meter.steps
     old, new = before.state_dict(), after.state_dict()
     assert list(old) == list(new)
     inside = scopes.members(before, scope)
@@ -174,7 +176,7 @@ def test_scope_roles_and_shape(name, spec, scope):
     assert not any(module.training for module in after.modules())
     assert after(torch.rand(3, 1, 8, 8)).shape == (3, 4)
     assert sum(p.requires_grad for p in after.parameters()) == sum(n in inside for n, _ in before.named_parameters())
-    epochs = [row["epoch"] for row in job.history]
+    epochs = [row["epoch"] for row in context.history]
     assert epochs == list(range(1, len(epochs) + 1))
 
 
@@ -186,7 +188,7 @@ def test_deterministic_whatever_ran_before(name):
     torch.manual_seed(2)
     torch.rand(7)
     second, _ = run(name, spec, kind, **EXAMPLE[name])
-    other, _ = run(name, spec, job=make_job(METHODS[name], spec, kind, seed=6), **EXAMPLE[name])
+    other, _ = run(name, spec, context=make_context(METHODS[name], spec, kind, seed=6), **EXAMPLE[name])
     assert same(first.state_dict(), second.state_dict())
     assert name == "ssd" or not same(first.state_dict(), other.state_dict())
 
@@ -215,7 +217,7 @@ def test_non_finite_gradients_are_an_error(name):
 def test_one_shot_methods_see_images_as_they_are(name):
     """Some public codes take their gradients on augmented images."""
     plain, augmented = (
-        run(name, job=make_job(METHODS[name], augment={"crop": crop, "flip": bool(crop)}), **EXAMPLE[name])[0]
+        run(name, context=make_context(METHODS[name], augment={"crop": crop, "flip": bool(crop)}), **EXAMPLE[name])[0]
         for crop in (0, 2)
     )
     assert same(plain.state_dict(), augmented.state_dict())
@@ -226,9 +228,9 @@ def test_one_shot_methods_see_images_as_they_are(name):
 
 @pytest.mark.parametrize(("spec", "mode"), [(BN, "running"), (LN, "batch")], ids=["bn", "ln"])
 def test_ga_is_ascent_with_momentum_and_decay(spec, mode):
-    job = make_job(ga, spec)
-    model, _ = run("ga", spec, job=job, epochs=2, lr=0.01, batch_size=4, batch_norm=mode)
-    batches = [batch for epoch in (1, 2) for batch in job.batches("forget", epoch, 4)]
+    context = make_context(ga, spec)
+    model, _ = run("ga", spec, context=context, epochs=2, lr=0.01, batch_size=4, batch_norm=mode)
+    batches = [batch for epoch in (1, 2) for batch in context.batches("forget", epoch, 4)]
     naive = descend(original(spec).eval(), batches, lambda m, b: -entropy(m, b), 0.01, 0.9, 5e-4)
     close(model, naive)
     assert forget_loss(model) > forget_loss(original(spec))
@@ -254,17 +256,17 @@ def test_ga_small_step_raises_the_loss_by_lr_times_squared_gradient():
 
 @pytest.mark.parametrize("limit", [0.1, 1e6])
 def test_ga_clips_the_norm(limit):
-    job = make_job(ga)
+    context = make_context(ga)
     plain = {"epochs": 1, "lr": 0.5, "momentum": 0.0, "weight_decay": 0.0}
-    model, _ = run("ga", job=job, clip_norm=limit, **plain)
+    model, _ = run("ga", context=context, clip_norm=limit, **plain)
     before = original()
-    (batch,) = job.batches("forget", 1, 256)
+    (batch,) = context.batches("forget", 1, 256)
     found = torch.autograd.grad(-entropy(before, batch), list(before.parameters()))
     norm = math.sqrt(sum(g.square().sum().item() for g in found))
     assert norm > 0.1
     factor = min(1.0, limit / norm)
     close(model, {n: p.detach() - 0.5 * factor * g for (n, p), g in zip(before.named_parameters(), found, strict=True)})
-    assert job.history[0]["loss"] == pytest.approx(-entropy(before, batch).item(), rel=1e-5)
+    assert context.history[0]["loss"] == pytest.approx(-entropy(before, batch).item(), rel=1e-5)
 
 
 # neggrad_plus
@@ -273,7 +275,7 @@ def test_ga_clips_the_norm(limit):
 def test_neggrad_plus_with_alpha_one_is_cf():
     common = {"epochs": 2, "lr": 0.01, "batch_size": 8, "momentum": 0.9, "weight_decay": 5e-4}
     ours, _ = run("neggrad_plus", alpha=1.0, forget_batch_size=3, **common)
-    theirs, _ = run("cf", job=make_job(cf), **common)
+    theirs, _ = run("cf", context=make_context(cf), **common)
     assert same(ours.state_dict(), theirs.state_dict())
 
 
@@ -286,30 +288,30 @@ def test_neggrad_plus_with_alpha_zero_is_ga():
 
 
 def test_neggrad_plus_is_the_weighted_difference():
-    job = make_job(neggrad_plus)
-    model, _ = run("neggrad_plus", job=job, alpha=0.8, epochs=2, lr=0.01, batch_size=5, forget_batch_size=3)
-    retain = [b for epoch in (1, 2) for b in job.batches("retain", epoch, 5)]
-    forget = [b for epoch in (1, 2, 3) for b in job.batches("forget", epoch, 3)]
+    context = make_context(neggrad_plus)
+    model, _ = run("neggrad_plus", context=context, alpha=0.8, epochs=2, lr=0.01, batch_size=5, forget_batch_size=3)
+    retain = [b for epoch in (1, 2) for b in context.batches("retain", epoch, 5)]
+    forget = [b for epoch in (1, 2, 3) for b in context.batches("forget", epoch, 3)]
     pairs = list(zip(retain, forget, strict=False))
     assert len(pairs) == len(retain) == 8
     close(model, descend(original(), pairs, lambda m, b: 0.8 * entropy(m, b[0]) - 0.2 * entropy(m, b[1]), 0.01))
 
 
 def test_neggrad_plus_shuffles_and_augments_every_pass():
-    job = make_job(neggrad_plus, augment={"crop": 1, "flip": True})
-    stream = neggrad_plus.passes(job, "forget", 8, 0)
+    context = make_context(neggrad_plus, augment={"crop": 1, "flip": True})
+    stream = neggrad_plus.passes(context, "forget", 8, 0)
     first, second = next(stream), next(stream)
     assert not torch.equal(first.y, second.y) or not torch.equal(first.x, second.x)
     assert torch.equal(first.y.sort().values, second.y.sort().values)
-    assert torch.equal(second.x, next(job.batches("forget", 2, 8)).x)
+    assert torch.equal(second.x, next(context.batches("forget", 2, 8)).x)
 
 
 def test_neggrad_plus_finds_its_place_in_the_stream():
-    job = make_job(neggrad_plus, augment={"crop": 1, "flip": True})
-    stream = neggrad_plus.passes(job, "forget", 3, 0)
+    context = make_context(neggrad_plus, augment={"crop": 1, "flip": True})
+    stream = neggrad_plus.passes(context, "forget", 3, 0)
     whole = [next(stream) for _ in range(9)]
     for first in range(8):
-        assert torch.equal(next(neggrad_plus.passes(job, "forget", 3, first)).x, whole[first].x)
+        assert torch.equal(next(neggrad_plus.passes(context, "forget", 3, first)).x, whole[first].x)
 
 
 # l1_sparse
@@ -319,7 +321,7 @@ def test_l1_sparse_with_gamma_zero_is_cf():
     for spec in (BN, LN):
         ours, _ = run("l1_sparse", spec, epochs=2, gamma=0.0, batch_size=8)
         plain, _ = run("l1_sparse", spec, epochs=2, gamma=1.0, plain_epochs=2, batch_size=8)
-        theirs, _ = run("cf", spec, job=make_job(cf, spec), epochs=2, batch_size=8)
+        theirs, _ = run("cf", spec, context=make_context(cf, spec), epochs=2, batch_size=8)
         assert same(ours.state_dict(), theirs.state_dict())
         assert same(plain.state_dict(), theirs.state_dict())
 
@@ -330,11 +332,11 @@ def test_l1_sparse_penalty_falls_linearly():
 
 
 def test_l1_sparse_adds_the_sign_of_the_scope():
-    job = make_job(l1_sparse, scope="last")
-    model, _ = run("l1_sparse", job=job, epochs=2, gamma=0.01, batch_size=8)
+    context = make_context(l1_sparse, scope="last")
+    model, _ = run("l1_sparse", context=context, epochs=2, gamma=0.01, batch_size=8)
     before = original()
     scopes.freeze(before, "last")
-    steps = [(batch, gamma) for epoch, gamma in ((1, 0.01), (2, 0.005)) for batch in job.batches("retain", epoch, 8)]
+    steps = [(batch, gamma) for epoch, gamma in ((1, 0.01), (2, 0.005)) for batch in context.batches("retain", epoch, 8)]
 
     def loss(m, step):
         norm = sum((p * p.detach().sign()).sum() for p in m.parameters() if p.requires_grad)
@@ -342,7 +344,7 @@ def test_l1_sparse_adds_the_sign_of_the_scope():
 
     expected = descend(before, steps, loss, 0.01, 0.9, 5e-4)
     close(model, expected)
-    plain, _ = run("cf", job=make_job(cf, scope="last"), epochs=2, batch_size=8)
+    plain, _ = run("cf", context=make_context(cf, scope="last"), epochs=2, batch_size=8)
     assert sum(p.abs().sum() for p in model.parameters()) < sum(p.abs().sum() for p in plain.parameters())
 
 
@@ -350,11 +352,11 @@ def test_l1_sparse_adds_the_sign_of_the_scope():
 
 
 def test_bad_teacher_follows_the_teacher_in_charge():
-    job = make_job(bad_teacher)
+    context = make_context(bad_teacher)
     optimise = {"lr": 0.1, "optimizer": "sgd", "momentum": 0.0, "batch_size": 6}
-    model, _ = run("bad_teacher", job=job, retain_share=0.5, temperature=2.0, **optimise)
-    competent, incompetent = original(), create(LN, job.stream("incompetent teacher")).eval()
-    lessons = bad_teacher.tagged(job, 0.5)
+    model, _ = run("bad_teacher", context=context, retain_share=0.5, temperature=2.0, **optimise)
+    competent, incompetent = original(), create(LN, context.stream("incompetent teacher")).eval()
+    lessons = bad_teacher.tagged(context, 0.5)
 
     def naive(student, batch):
         total = 0
@@ -365,29 +367,29 @@ def test_bad_teacher_follows_the_teacher_in_charge():
             total = total + (p * (p.log() - q.log())).sum()
         return total / len(batch.y)
 
-    batches = list(replace(job, data={"lessons": lessons}).batches("lessons", 1, 6))
+    batches = list(replace(context, data={"lessons": lessons}).batches("lessons", 1, 6))
     assert len(batches) == 3
     close(model, descend(original(), batches, naive, 0.1))
 
 
 def test_bad_teacher_sees_all_forgotten_and_a_share_of_the_rest():
-    job = make_job(bad_teacher)
-    found = bad_teacher.tagged(job, 0.3)
+    context = make_context(bad_teacher)
+    found = bad_teacher.tagged(context, 0.3)
     forgotten = found.labels == 1
-    assert torch.equal(found.ids[forgotten], job.images("forget").ids)
-    assert torch.equal(found.pixels[forgotten], job.images("forget").pixels)
+    assert torch.equal(found.ids[forgotten], context.images("forget").ids)
+    assert torch.equal(found.pixels[forgotten], context.images("forget").pixels)
     rest = found.ids[~forgotten].tolist()
     assert len(rest) == len(set(rest)) == int(0.3 * 16)
-    assert set(rest) < set(job.images("retain").ids.tolist())
-    assert set(rest) != set(bad_teacher.tagged(make_job(bad_teacher, seed=6), 0.3).ids[~forgotten].tolist())
+    assert set(rest) < set(context.images("retain").ids.tolist())
+    assert set(rest) != set(bad_teacher.tagged(make_context(bad_teacher, seed=6), 0.3).ids[~forgotten].tolist())
     assert set(found.labels[~forgotten].tolist()) == {0}
 
 
 def test_bad_teacher_with_nothing_to_forget_stays():
-    job = make_job(bad_teacher)
-    job.data["forget"] = job.data["forget"].select(torch.arange(0))
-    model, _ = run("bad_teacher", job=job, optimizer="sgd", lr=0.1)
-    assert job.history[0]["loss"] == pytest.approx(0, abs=1e-6)
+    context = make_context(bad_teacher)
+    context.data["forget"] = context.data["forget"].select(torch.arange(0))
+    model, _ = run("bad_teacher", context=context, optimizer="sgd", lr=0.1)
+    assert context.history[0]["loss"] == pytest.approx(0, abs=1e-6)
     close(model, dict(original().named_parameters()), rtol=0, atol=1e-6)
 
 
@@ -446,9 +448,9 @@ def test_ssd_neither_grows_nor_flips_and_shrinks_fewer_as_alpha_grows():
 
 def test_ssd_selects_nothing_where_the_sets_are_the_same():
     """D_f = D: the importances are equal, and equal is not more."""
-    job = make_job(ssd)
-    job.data = {"forget": everything(), "retain": everything().select(torch.arange(0))}
-    model, _ = run("ssd", job=job, alpha=1.0, dampening=0.1)
+    context = make_context(ssd)
+    context.data = {"forget": everything(), "retain": everything().select(torch.arange(0))}
+    model, _ = run("ssd", context=context, alpha=1.0, dampening=0.1)
     assert same(model.state_dict(), original().state_dict())
 
 
@@ -468,17 +470,17 @@ def naive_fisher(model, found: ImageSet) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("spec", [BN, LN], ids=["bn", "ln"])
 def test_fisher_information_is_exact(spec):
-    job, model = make_job(fisher, spec), original(spec)
-    ours = fisher.fisher_diagonal(model, job, fisher.Settings(batch_size=5))
+    context, model = make_context(fisher, spec), original(spec)
+    ours = fisher.fisher_diagonal(model, context, fisher.Settings(batch_size=5))
     for name, value in naive_fisher(model, images()["retain"]).items():
         torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-9)
 
 
 def test_fisher_samples_do_not_depend_on_the_chunk():
-    job, model = make_job(fisher, BN), original(BN)
-    small = fisher.fisher_diagonal(model, job, fisher.Settings(samples=6, batch_size=4))
-    large = fisher.fisher_diagonal(model, job, fisher.Settings(samples=6, batch_size=100))
-    whole = fisher.fisher_diagonal(model, job, fisher.Settings())
+    context, model = make_context(fisher, BN), original(BN)
+    small = fisher.fisher_diagonal(model, context, fisher.Settings(samples=6, batch_size=4))
+    large = fisher.fisher_diagonal(model, context, fisher.Settings(samples=6, batch_size=100))
+    whole = fisher.fisher_diagonal(model, context, fisher.Settings())
     for name in small:
         torch.testing.assert_close(small[name], large[name], rtol=1e-4, atol=1e-9)
     assert any(not torch.allclose(small[name], whole[name]) for name in small)
@@ -499,10 +501,10 @@ def test_fisher_variance():
 
 @pytest.mark.parametrize("kind", ["random", "class"])
 def test_fisher_noise_has_the_variance(kind):
-    job = make_job(fisher, kind=kind)
+    context = make_context(fisher, kind=kind)
     before = original()
-    information = naive_fisher(before, job.images("retain"))
-    model, _ = run("fisher", job=job, alpha=1e-5)
+    information = naive_fisher(before, context.images("retain"))
+    model, _ = run("fisher", context=context, alpha=1e-5)
     drawn = {"body": [], "head": [], "gone": []}
     for name, p in before.named_parameters():
         last = name.startswith("net.head.")
@@ -524,8 +526,8 @@ def test_fisher_with_alpha_zero():
     """Identity where no class is gone; else only the row of that class moves."""
     kept, _ = run("fisher", BN, alpha=0.0, samples=2)
     assert same(kept.state_dict(), original(BN).state_dict())
-    model, job = run("fisher", BN, "class", alpha=0.0, samples=2)
-    assert fisher.absent_classes(job) == [2]
+    model, context = run("fisher", BN, "class", alpha=0.0, samples=2)
+    assert fisher.absent_classes(context) == [2]
     before, after = original(BN).state_dict(), model.state_dict()
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"net.fc.weight", "net.fc.bias"}
     rows = [0, 1, 3]
@@ -534,7 +536,7 @@ def test_fisher_with_alpha_zero():
 
 
 def test_fisher_leaves_a_frozen_head_alone():
-    model, _ = run("fisher", BN, job=make_job(fisher, BN, "class", scope="first"), alpha=0.0, samples=2)
+    model, _ = run("fisher", BN, context=make_context(fisher, BN, "class", scope="first"), alpha=0.0, samples=2)
     assert same(model.state_dict(), original(BN).state_dict())
 
 
@@ -545,7 +547,7 @@ def dense_step(model, scope: str, damping: float) -> torch.Tensor:
     """(F + damping)⁻¹ v by a dense solver in float64, from one-image Jacobians of the logits."""
     model = copy.deepcopy(model).double()
     scopes.freeze(model, scope)
-    moving = [p for p in model.parameters() if p.requires_grad]
+    trainable = [p for p in model.parameters() if p.requires_grad]
     retain, forget = images()["retain"], images()["forget"]
 
     def vector(found) -> torch.Tensor:
@@ -553,7 +555,7 @@ def dense_step(model, scope: str, damping: float) -> torch.Tensor:
 
     def mean_gradient(found: ImageSet) -> torch.Tensor:
         rows = [
-            vector(torch.autograd.grad(F.cross_entropy(model(pixels[None].double() / 255), label[None]), moving))
+            vector(torch.autograd.grad(F.cross_entropy(model(pixels[None].double() / 255), label[None]), trainable))
             for pixels, label in zip(found.pixels, found.labels, strict=True)
         ]
         return torch.stack(rows).mean(0)
@@ -562,7 +564,7 @@ def dense_step(model, scope: str, damping: float) -> torch.Tensor:
     for pixels in retain.pixels:
         logits = model(pixels[None].double() / 255)[0]
         p = logits.softmax(0).detach()
-        jacobian = torch.stack([vector(torch.autograd.grad(z, moving, retain_graph=True)) for z in logits])
+        jacobian = torch.stack([vector(torch.autograd.grad(z, trainable, retain_graph=True)) for z in logits])
         matrix = matrix + jacobian.T @ (p.diag() - p[:, None] * p) @ jacobian / len(retain)
     v = len(forget) / 24 * (mean_gradient(forget) - mean_gradient(retain))
     return torch.linalg.solve(matrix + damping * torch.eye(len(v), dtype=torch.float64), v)
@@ -570,12 +572,12 @@ def dense_step(model, scope: str, damping: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("spec", [BN, LN], ids=["bn", "ln"])
 def test_influence_solves_the_damped_system(spec):
-    job = make_job(influence, spec, scope="last")
+    context = make_context(influence, spec, scope="last")
     settings = {"alpha": 2.0, "damping": 0.2, "samples": None, "iterations": 100, "tolerance": 1e-5, "batch_size": 9}
-    model, _ = run("influence", spec, job=job, **settings)
+    model, _ = run("influence", spec, context=context, **settings)
     step = [(new - old).flatten() for old, new in zip(original(spec).parameters(), model.parameters(), strict=True)]
-    moving = [p.requires_grad for p in model.parameters()]
-    ours = torch.cat([s for s, moves in zip(step, moving, strict=True) if moves]).detach()
+    trainable = [p.requires_grad for p in model.parameters()]
+    ours = torch.cat([s for s, moves in zip(step, trainable, strict=True) if moves]).detach()
     expected = 2 * dense_step(original(spec), "last", 0.2).float()
     assert (ours - expected).norm() < 1e-3 * expected.norm()
     assert forget_loss(model) > forget_loss(original(spec))
@@ -609,7 +611,7 @@ def test_influence_predicts_retraining_of_a_convex_model():
     for alpha in (0.0, 0.5, 1.0, 2.0):
         model = copy.deepcopy(before)
         settings = influence.Settings(alpha, damping=0.1, samples=None, tolerance=1e-6)
-        influence.unlearn(model, make_job(influence), settings)
+        influence.unlearn(model, make_context(influence), settings)
         pairs = zip(model.parameters(), target.parameters(), strict=True)
         distance[alpha] = sum((a - b).square().sum() for a, b in pairs)
     assert min(distance, key=distance.get) == 1.0
@@ -631,9 +633,9 @@ class Linear(nn.Module):
 def test_influence_is_linear_in_alpha_and_zero_for_equal_sets():
     still, _ = run("influence", BN, alpha=0.0)
     assert same(still.state_dict(), original(BN).state_dict())
-    job = make_job(influence, BN)
-    job.data["forget"] = job.data["retain"]
-    equal, _ = run("influence", BN, job=job, iterations=5)
+    context = make_context(influence, BN)
+    context.data["forget"] = context.data["retain"]
+    equal, _ = run("influence", BN, context=context, iterations=5)
     close(equal, dict(original(BN).named_parameters()), rtol=0, atol=1e-6)
     one, _ = run("influence", BN, alpha=1.0, iterations=5)
     two, _ = run("influence", BN, alpha=2.0, iterations=5)
@@ -654,12 +656,12 @@ def test_influence_subsamples_the_fisher_matrix_only():
 
 @pytest.mark.parametrize("scope", ["all", "first"])
 def test_boundary_expand_equals_a_widened_layer(scope):
-    job = make_job(boundary_expand, LN, scope=scope)
+    context = make_context(boundary_expand, LN, scope=scope)
     settings = {"epochs": 2, "lr": 0.05, "batch_size": 4, "schedule": "cosine", "weight_decay": 0.01}
-    model, _ = run("boundary_expand", job=job, **settings)
+    model, _ = run("boundary_expand", context=context, **settings)
 
     wide = original()
-    shadow = boundary_expand.shadow_of(wide.net.head, job.generator("shadow"))
+    shadow = boundary_expand.shadow_of(wide.net.head, context.generator("shadow"))
     frozen = scope == "first"
     scopes.freeze(wide, scope)
     old_weight, old_bias = wide.net.head.weight.detach().clone(), wide.net.head.bias.detach().clone()
@@ -668,10 +670,10 @@ def test_boundary_expand_equals_a_widened_layer(scope):
     wide.net.head.bias.data = torch.cat([old_bias, shadow.bias.data])
     speed = {}
     for epoch, lr in ((1, 0.05), (2, 0.025)):
-        for batch in job.batches("forget", epoch, 4):
+        for batch in context.batches("forget", epoch, 4):
             loss = -wide(batch.x).log_softmax(1)[:, 4].mean()
-            moving = {name: p for name, p in wide.named_parameters() if p.requires_grad}
-            for (name, p), g in zip(moving.items(), torch.autograd.grad(loss, list(moving.values())), strict=True):
+            trainable = {name: p for name, p in wide.named_parameters() if p.requires_grad}
+            for (name, p), g in zip(trainable.items(), torch.autograd.grad(loss, list(trainable.values())), strict=True):
                 g = g + 0.01 * p.detach()
                 if frozen and name.startswith("net.head"):
                     g[:4] = 0
@@ -682,19 +684,19 @@ def test_boundary_expand_equals_a_widened_layer(scope):
 
 
 def test_boundary_expand_raises_the_shadow_class_and_then_removes_it():
-    model, job = original(BN), make_job(boundary_expand, BN)
+    model, context = original(BN), make_context(boundary_expand, BN)
     found = to_float(images()["forget"].pixels)
     before = model(found)
-    shadow = boundary_expand.shadow_of(head(model), job.generator("shadow"))
+    shadow = boundary_expand.shadow_of(head(model), context.generator("shadow"))
     with boundary_expand.widened(model, shadow):
         wide = model(found)
         assert wide.shape == (8, 5)
         assert torch.equal(wide[:, :4], before)
     assert torch.equal(model(found), before)
-    boundary_expand.unlearn(model, job, boundary_expand.Settings(epochs=3, lr=0.05))
+    boundary_expand.unlearn(model, context, boundary_expand.Settings(epochs=3, lr=0.05))
     assert model(found).shape == (8, 4)
     assert not model.net.fc._forward_hooks
-    losses = [row["loss"] for row in job.history]
+    losses = [row["loss"] for row in context.history]
     assert losses[-1] < losses[0]
 
 
@@ -730,7 +732,7 @@ def test_boundary_expand_on_a_convolutional_head():
     deep = wrapped(nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 4)))
     assert head(deep) is deep.net[-1]
     before = copy.deepcopy(model).state_dict()
-    boundary_expand.unlearn(model, make_job(boundary_expand), boundary_expand.Settings(lr=0.1))
+    boundary_expand.unlearn(model, make_context(boundary_expand), boundary_expand.Settings(lr=0.1))
     assert {n: v.shape for n, v in model.state_dict().items()} == {n: v.shape for n, v in before.items()}
     assert not same(model.state_dict(), before)
 
@@ -761,7 +763,7 @@ def test_models_without_a_single_head_are_refused():
     for kind, message in ((Sliced, "stays"), (Summed, "must match")):
         model = wrapped(kind(nn.Flatten(), nn.Linear(64, 4)))
         with pytest.raises(ModelError, match=message):
-            boundary_expand.unlearn(model, make_job(boundary_expand), boundary_expand.Settings())
+            boundary_expand.unlearn(model, make_context(boundary_expand), boundary_expand.Settings())
         assert not model.net[1]._forward_hooks
 
 
@@ -769,61 +771,61 @@ def test_models_without_a_single_head_are_refused():
 
 
 def test_unsir_noise_maximises_the_error():
-    model, job = original(BN), make_job(unsir, BN, "class")
+    model, context = original(BN), make_context(unsir, BN, "class")
     settings = unsir.Settings(noise_images=6, noise_steps=20, noise_norm=0.001)
     before = model.state_dict()
-    start = unsir.noise_images(model, job, 2, replace(settings, noise_steps=0))
-    noise = unsir.noise_images(model, job, 2, settings)
+    start = unsir.noise_images(model, context, 2, replace(settings, noise_steps=0))
+    noise = unsir.noise_images(model, context, 2, settings)
     label = torch.full((6,), 2)
     assert F.cross_entropy(model(noise), label) > F.cross_entropy(model(start), label) + 0.1
     assert same(before, original(BN).state_dict())
-    assert not same({"": noise}, {"": unsir.noise_images(model, job, 1, settings)})
+    assert not same({"": noise}, {"": unsir.noise_images(model, context, 1, settings)})
 
 
 def test_unsir_first_noise_step_is_adam_on_the_penalised_error():
-    model, job = original(), make_job(unsir, kind="class")
+    model, context = original(), make_context(unsir, kind="class")
     settings = unsir.Settings(noise_images=5, noise_steps=1, noise_norm=0.01)
-    noise = torch.randn(5, 1, 8, 8, generator=job.generator("noise 2")).requires_grad_()
+    noise = torch.randn(5, 1, 8, 8, generator=context.generator("noise 2")).requires_grad_()
     loss = 0.01 * sum((image**2).sum() for image in noise) / 5
     loss = loss + model(noise * 0.5 + 0.5).log_softmax(1)[:, 2].mean()
     (g,) = torch.autograd.grad(loss, noise)
     expected = (noise - 0.1 * g / (g.abs() + 1e-8)).detach() * 0.5 + 0.5
-    torch.testing.assert_close(unsir.noise_images(model, job, 2, settings), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(unsir.noise_images(model, context, 2, settings), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_unsir_all_noise_enters_with_its_own_class():
-    job = make_job(unsir, kind="class")
-    keep = job.data["retain"].labels != 0
-    job.data["retain"] = job.data["retain"].select(keep)
+    context = make_context(unsir, kind="class")
+    keep = context.data["retain"].labels != 0
+    context.data["retain"] = context.data["retain"].select(keep)
     settings = unsir.Settings(noise_images=5, noise_steps=2, noise_repeats=3)
-    noise = unsir.noise_set(original(), job, [0, 2], settings)
+    noise = unsir.noise_set(original(), context, [0, 2], settings)
     assert len(noise) == 2 * 5 * 3
-    by_class = {label: unsir.noise_images(original(), job, label, settings) for label in (0, 2)}
+    by_class = {label: unsir.noise_images(original(), context, label, settings) for label in (0, 2)}
     for label, found in by_class.items():
         for image in found:
             equal = (noise.pixels == image).flatten(1).all(1)
             assert equal.sum() == 3
             assert (noise.labels[equal] == label).all()
-    impair = list(mixture(job, job.images("retain"), noise, 1, 8, "impair"))
+    impair = list(mixture(context, context.images("retain"), noise, 1, 8, "impair"))
     y = torch.cat([batch.y for batch in impair])
     assert y.bincount().tolist() == [15, 6, 15, 6]
 
 
 def test_unsir_impairs_and_then_repairs():
-    job = make_job(unsir, kind="class")
+    context = make_context(unsir, kind="class")
     settings = {"noise_images": 4, "noise_steps": 2, "noise_repeats": 2, "images_per_class": 3, "batch_size": 8}
     optimise = {"optimizer": "sgd", "momentum": 0.0, "lr": 0.05, "repair_lr": 0.02, "repair_epochs": 2}
-    model, _ = run("unsir", job=job, **settings, **optimise)
+    model, _ = run("unsir", context=context, **settings, **optimise)
     recipe = unsir.Settings(**settings, **optimise)
-    some = job.images("retain").select(unsir.sample(job.images("retain").labels, 3, job.generator("retain sample")))
-    noise = unsir.noise_set(original(), job, [2], recipe)
+    some = context.images("retain").select(unsir.sample(context.images("retain").labels, 3, context.generator("retain sample")))
+    noise = unsir.noise_set(original(), context, [2], recipe)
     naive = original()
-    descend(naive, mixture(job, some, noise, 1, 8, "impair"), entropy, 0.05)
-    repair = replace(job, data={"repair": some})
+    descend(naive, mixture(context, some, noise, 1, 8, "impair"), entropy, 0.05)
+    repair = replace(context, data={"repair": some})
     steps = [batch for epoch in (1, 2) for batch in repair.batches("repair", epoch, 8)]
     close(model, descend(naive, steps, entropy, 0.02))
-    assert [row["epoch"] for row in job.history] == [1, 2, 3]
-    assert [row["lr"] for row in job.history] == [0.05, 0.02, 0.02]
+    assert [row["epoch"] for row in context.history] == [1, 2, 3]
+    assert [row["lr"] for row in context.history] == [0.05, 0.02, 0.02]
 
 
 def test_unsir_samples_each_class():
@@ -840,16 +842,16 @@ def test_unsir_needs_a_forgotten_class():
     with pytest.raises(ValueError, match="whole classes"):
         run("unsir", kind="random")
     with pytest.raises(AccessError):
-        make_job(unsir, kind="class").images("forget")
+        make_context(unsir, kind="class").images("forget")
 
 
 # mixture
 
 
 def test_mixture_augments_images_but_not_what_was_made():
-    job = make_job(natmu, augment={"crop": 2, "flip": True})
-    found, made = job.images("retain"), job.images("forget")
-    batches = list(mixture(job, found, made, 1, 7, "mix"))
+    context = make_context(natmu, augment={"crop": 2, "flip": True})
+    found, made = context.images("retain"), context.images("forget")
+    batches = list(mixture(context, found, made, 1, 7, "mix"))
     assert [len(batch.y) for batch in batches] == [6, 6, 6, 6]
     x, y = torch.cat([b.x for b in batches]), torch.cat([b.y for b in batches])
     assert y.bincount().tolist() == everything().labels.bincount().tolist()
@@ -860,9 +862,9 @@ def test_mixture_augments_images_but_not_what_was_made():
     untouched = [(x == to_float(pixels)).flatten(1).all(1).any().item() for pixels in found.pixels]
     assert sum(untouched) < 4
     floats = ImageSet(made.ids, to_float(made.pixels), made.labels)
-    as_float = list(mixture(job, found, floats, 1, 7, "mix"))
+    as_float = list(mixture(context, found, floats, 1, 7, "mix"))
     assert all(torch.equal(a.x, b.x) for a, b in zip(batches, as_float, strict=True))
-    assert not torch.equal(y, torch.cat([b.y for b in mixture(job, found, made, 2, 7, "mix")]))
+    assert not torch.equal(y, torch.cat([b.y for b in mixture(context, found, made, 2, 7, "mix")]))
 
 
 # natmu
@@ -882,9 +884,9 @@ def test_natmu_masks_are_the_official_ones():
 
 
 def test_natmu_hybrids():
-    job, model = make_job(natmu), original()
-    made = natmu.hybrids(model, job, natmu.Settings(batch_size=3))
-    forget, retain = job.images("forget"), job.images("retain")
+    context, model = make_context(natmu), original()
+    made = natmu.hybrids(model, context, natmu.Settings(batch_size=3))
+    forget, retain = context.images("forget"), context.images("retain")
     assert len(made) == 4 * len(forget)
     weight = natmu.masks(8, 8, -0.19)
     used = []
@@ -907,13 +909,13 @@ def test_natmu_hybrids():
 
 
 def test_natmu_passes_over_classes_without_retain_images():
-    job = make_job(natmu, kind="class")
-    keep = (job.data["retain"].labels == 0) | (job.data["retain"].labels == 3)
-    job.data["retain"] = job.data["retain"].select(keep)
-    assert set(natmu.hybrids(original(), job, natmu.Settings()).labels.tolist()) == {0, 3}
-    job.data["retain"] = images()["forget"].select(images()["forget"].labels == 2)
+    context = make_context(natmu, kind="class")
+    keep = (context.data["retain"].labels == 0) | (context.data["retain"].labels == 3)
+    context.data["retain"] = context.data["retain"].select(keep)
+    assert set(natmu.hybrids(original(), context, natmu.Settings()).labels.tolist()) == {0, 3}
+    context.data["retain"] = images()["forget"].select(images()["forget"].labels == 2)
     with pytest.raises(ValueError, match="other than"):
-        natmu.hybrids(original(), job, natmu.Settings())
+        natmu.hybrids(original(), context, natmu.Settings())
 
 
 def test_natmu_ranks_and_starts_again():
@@ -922,11 +924,11 @@ def test_natmu_ranks_and_starts_again():
 
 
 def test_natmu_trains_on_retain_and_hybrids():
-    job = make_job(natmu)
+    context = make_context(natmu)
     settings = {"epochs": 2, "optimizer": "sgd", "lr": 0.05, "momentum": 0.0, "weight_decay": 0.0, "batch_size": 16}
-    model, _ = run("natmu", job=job, **settings)
-    made = natmu.hybrids(original(), job, natmu.Settings())
+    model, _ = run("natmu", context=context, **settings)
+    made = natmu.hybrids(original(), context, natmu.Settings())
     naive = original()
     for epoch, lr in ((1, 0.05), (2, 0.025)):
-        descend(naive, mixture(job, job.images("retain"), made, epoch, 16, "retain+hybrids"), entropy, lr)
+        descend(naive, mixture(context, context.images("retain"), made, epoch, 16, "retain+hybrids"), entropy, lr)
     close(model, dict(naive.named_parameters()))

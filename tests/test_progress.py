@@ -11,11 +11,13 @@ import torch
 from conftest import EXECUTION, NETS
 from safetensors.torch import load_file
 
-from unlearn import registry, robustness, schema, tables
-from unlearn.cost import Meter
-from unlearn.models import create
-from unlearn.prefix import Prefix
-from unlearn.progress import STOPPED, Progress
+from unlearn.config import plugins
+from unlearn.evaluation import attack_search
+from unlearn.io import tables
+from unlearn.io.progress import STOPPED, Progress
+from unlearn.io.schema.shadow import SHADOW
+from unlearn.models.classifier import create
+from unlearn.models.cost_meter import Meter
 from unlearn.stages import train
 from unlearn.stages.shadow import shadow
 from unlearn.stages.shadow_split import shadow_split
@@ -54,32 +56,32 @@ class Stopped(Progress):
 
 
 @pytest.fixture
-def cf_job(spec, make_images):
+def cf_context(spec, make_images):
     """A job whose forget set is a whole class."""
 
     def make(method, progress, scope="all", augment=None):
-        from unlearn.job import Job
+        from unlearn.training.context import MethodContext
 
         every = make_images(33)
         gone = every.labels == 3
         sets = {"retain": every.select(~gone), "forget": every.select(gone)}
-        data = {role: sets[role] for role in registry.load("methods", method).SEES}
+        data = {role: sets[role] for role in plugins.load("methods", method).DATA_ROLES}
         augment = augment or {"crop": 1, "flip": True}
-        return Job(0, spec, data, torch.device("cpu"), scope, augment=augment, progress=progress)
+        return MethodContext(0, spec, data, torch.device("cpu"), scope, augment=augment, progress=progress)
 
     return make
 
 
-def outcome(spec, job, method):
+def outcome(spec, context, method):
     """What a method makes of a fresh model: its state, history and peak of memory."""
     net = create(spec, 0)
-    plugin = registry.load("methods", method)
+    plugin = plugins.load("methods", method)
     fields = plugin.Settings.__dataclass_fields__
-    with Meter(net, job.device) as job.meter:
-        plugin.unlearn(net, job, plugin.Settings(**{key: value for key, value in QUICK.items() if key in fields}))
-    history = [{key: value for key, value in row.items() if key != "seconds"} for row in job.history]
+    with Meter(net, context.device) as context.meter:
+        plugin.unlearn(net, context, plugin.Settings(**{key: value for key, value in QUICK.items() if key in fields}))
+    history = [{key: value for key, value in row.items() if key != "seconds"} for row in context.history]
     # Of influence the first run in a process takes more: it traces functions.
-    return net.state_dict(), history, job.meter.peak_memory if method not in AT_ONCE else None
+    return net.state_dict(), history, context.meter.peak_memory if method not in AT_ONCE else None
 
 
 def same(one, other):
@@ -88,26 +90,26 @@ def same(one, other):
     return True
 
 
-@pytest.mark.parametrize("method", registry.names("methods"))
-def test_every_method_resumes_to_the_same_bits(spec, cf_job, method, tmp_path):
+@pytest.mark.parametrize("method", plugins.names("methods"))
+def test_every_method_resumes_to_the_same_bits(spec, cf_context, method, tmp_path):
     """Stopped half-way: as epochs are odd in number, within one. At its end a resumed job draws all its batches again,
     and nothing that a method carries from one epoch to the next could be missing."""
     whole, rest = Stopped(None), Stopped(tmp_path)
-    straight = outcome(spec, cf_job(method, whole), method)
+    straight = outcome(spec, cf_context(method, whole), method)
     try:
-        outcome(spec, cf_job(method, Stopped(tmp_path, whole.steps // 2)), method)
+        outcome(spec, cf_context(method, Stopped(tmp_path, whole.steps // 2)), method)
         assert method in AT_ONCE
     except SystemExit:
         assert list(tmp_path.iterdir())
-    assert same(straight, outcome(spec, cf_job(method, rest), method))
+    assert same(straight, outcome(spec, cf_context(method, rest), method))
     assert rest.steps < whole.steps or method in AT_ONCE
 
 
-def test_stopped_again_and_again(spec, cf_job, tmp_path):
-    straight, stops = outcome(spec, cf_job("unsir", Progress()), "unsir"), 0
+def test_stopped_again_and_again(spec, cf_context, tmp_path):
+    straight, stops = outcome(spec, cf_context("unsir", Progress()), "unsir"), 0
     while True:
         try:
-            found = outcome(spec, cf_job("unsir", Stopped(tmp_path / "p", 4)), "unsir")
+            found = outcome(spec, cf_context("unsir", Stopped(tmp_path / "p", 4)), "unsir")
             break
         except SystemExit:
             stops += 1
@@ -116,7 +118,7 @@ def test_stopped_again_and_again(spec, cf_job, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["cf", "scrub", "salun", "neggrad_plus"])
-def test_stored_features_of_frozen_layers_are_made_again(spec, cf_job, method, tmp_path, monkeypatch):
+def test_stored_features_of_frozen_layers_are_made_again(spec, cf_context, method, tmp_path, monkeypatch):
     """In the batches of the first epoch: in others a feature may have another last bit, here it has more."""
     store = Prefix._into_store
 
@@ -127,40 +129,40 @@ def test_stored_features_of_frozen_layers_are_made_again(spec, cf_job, method, t
 
     monkeypatch.setattr(Prefix, "_into_store", by_batch)
     plain = {"crop": 0, "flip": False}
-    straight = outcome(spec, cf_job(method, Progress(), "last", plain), method)
+    straight = outcome(spec, cf_context(method, Progress(), "last", plain), method)
     with pytest.raises(SystemExit):
-        outcome(spec, cf_job(method, Stopped(tmp_path, 8), "last", plain), method)
-    assert same(straight, outcome(spec, cf_job(method, Progress(tmp_path, "job"), "last", plain), method))
+        outcome(spec, cf_context(method, Stopped(tmp_path, 8), "last", plain), method)
+    assert same(straight, outcome(spec, cf_context(method, Progress(tmp_path, "job"), "last", plain), method))
 
 
-def test_dropout_goes_on_where_it_was(spec, cf_job, tmp_path):
-    without = outcome(spec, cf_job("cf", Progress()), "cf")
+def test_dropout_goes_on_where_it_was(spec, cf_context, tmp_path):
+    without = outcome(spec, cf_context("cf", Progress()), "cf")
     spec = replace(spec, args={**spec.args, "drop_rate": 0.3})
 
-    def job(progress):
-        return replace(cf_job("cf", progress), spec=spec)
+    def context(progress):
+        return replace(cf_context("cf", progress), spec=spec)
 
-    straight = outcome(spec, job(Progress()), "cf")
+    straight = outcome(spec, context(Progress()), "cf")
     assert straight[1] != without[1]
     with pytest.raises(SystemExit):
-        outcome(spec, job(Stopped(tmp_path, 3)), "cf")
-    assert same(straight, outcome(spec, job(Progress(tmp_path, "job")), "cf"))
+        outcome(spec, context(Stopped(tmp_path, 3)), "cf")
+    assert same(straight, outcome(spec, context(Progress(tmp_path, "job")), "cf"))
 
 
 @pytest.mark.parametrize("damage", ["foreign", "torn"])
-def test_progress_of_another_job_or_torn_is_ignored(spec, cf_job, tmp_path, damage):
-    straight = outcome(spec, cf_job("cf", Progress()), "cf")
+def test_progress_of_another_job_or_torn_is_ignored(spec, cf_context, tmp_path, damage):
+    straight = outcome(spec, cf_context("cf", Progress()), "cf")
     with pytest.raises(SystemExit):
-        outcome(spec, cf_job("cf", Stopped(tmp_path, 4, "other" if damage == "foreign" else "job")), "cf")
+        outcome(spec, cf_context("cf", Stopped(tmp_path, 4, "other" if damage == "foreign" else "job")), "cf")
     (file,) = tmp_path.iterdir()
     if damage == "torn":
         file.write_bytes(file.read_bytes()[:-100])
-    assert same(straight, outcome(spec, cf_job("cf", Progress(tmp_path, "job")), "cf"))
+    assert same(straight, outcome(spec, cf_context("cf", Progress(tmp_path, "job")), "cf"))
 
 
-def test_what_was_spent_counts_once(spec, cf_job, tmp_path):
+def test_what_was_spent_counts_once(spec, cf_context, tmp_path):
     with pytest.raises(SystemExit):
-        outcome(spec, cf_job("cf", Stopped(tmp_path, 4)), "cf")
+        outcome(spec, cf_context("cf", Stopped(tmp_path, 4)), "cf")
     net = create(spec, 0)
     with Meter(net, torch.device("cpu")) as meter:
         time.sleep(0.2)
@@ -169,21 +171,21 @@ def test_what_was_spent_counts_once(spec, cf_job, tmp_path):
     assert meter.steps == {"retain": 2}
 
 
-@pytest.mark.parametrize("attack", registry.names("attacks"))
+@pytest.mark.parametrize("attack", plugins.names("attacks"))
 def test_every_attack_resumes_to_the_same_outcome(net, make_images, attack, tmp_path):
-    plugin = registry.load("attacks", attack)
+    plugin = plugins.load("attacks", attack)
     few = {"steps", "target_steps", "queries", "draws"} & set(plugin.Settings.__dataclass_fields__)
     own = plugin.Settings(**dict.fromkeys(few, 2))
-    grid = [0.02, 0.1] if plugin.NORM == "linf" else [0.2, 1.0]
+    grid = [0.02, 0.1] if plugin.THREAT_NORM == "linf" else [0.2, 1.0]
 
     def found(progress):
-        return robustness.search(
+        return attack_search.search(
             net,
             make_images(24),
             grid,
             lambda m, e: plugin.build(m, e, own),
             0,
-            plugin.NORM,
+            plugin.THREAT_NORM,
             getattr(plugin, "AIM", "fool"),
             batch_size=8,
             progress=progress,
@@ -222,14 +224,16 @@ def test_an_attack_is_stopped_within_a_batch(net, make_images, tmp_path):
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         with pytest.raises(SystemExit):
-            robustness.search(net, make_images(24), [0.1], build, 0, batch_size=2, progress=Progress(tmp_path, "job"))
+            attack_search.search(
+                net, make_images(24), [0.1], build, 0, batch_size=2, progress=Progress(tmp_path, "job")
+            )
         first = batches[0]
-        robustness.search(net, make_images(24), [0.1], build, 0, batch_size=2, progress=Progress(tmp_path, "job"))
+        attack_search.search(net, make_images(24), [0.1], build, 0, batch_size=2, progress=Progress(tmp_path, "job"))
     finally:
         signal.signal(signal.SIGTERM, previous)
     assert sum(batches) - batches[1] == first + sum(batches[2:])
     straight = []
-    robustness.search(
+    attack_search.search(
         net, make_images(24), [0.1], lambda m, e: {"a": lambda x, y: straight.append(len(x)) or x}, 0, batch_size=2
     )
     assert sum(batches) - batches[1] == sum(straight)
@@ -273,7 +277,7 @@ def stage(dataset, tmp_path):
 
     def unlearn_shadow(scores, *_, **common):
         shadow(run, 0, dataset, split, None, None, scores, **common)
-        return {"score": torch.tensor(tables.read(schema.SHADOW, scores)["score"].to_numpy())}
+        return {"score": torch.tensor(tables.read(SHADOW, scores)["score"].to_numpy())}
 
     def start(name, folder, progress):
         files = [str(tmp_path / folder / str(number)) for number in range(4)]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from unlearn import provenance
-from unlearn.provenance import canonical
+from unlearn.io import metadata
+from unlearn.io.metadata import canonical
 
 
 def test_order_of_keys_means_nothing():
@@ -11,22 +11,22 @@ def test_order_of_keys_means_nothing():
     other = {"a": {"c": 2, "d": [1, {"y": 1, "z": 0}]}, "b": 1}
     assert list(canonical(one)) == ["a", "b"]
     assert repr(canonical(one)) == repr(canonical(other))
-    assert provenance.digest(one) == provenance.digest(other)
-    assert provenance.digest(one) != provenance.digest({**one, "b": 2})
+    assert metadata.digest(one) == metadata.digest(other)
+    assert metadata.digest(one) != metadata.digest({**one, "b": 2})
     assert canonical((1, 2)) == [1, 2] != canonical((2, 1))
 
 
 def test_record_says_where_from():
-    with provenance.job("0123 split.py", {"in": "ab"}):
-        found = provenance.record({"b": 1, "a": 2}, run={"seed": 0})
+    with metadata.job("0123 split.py", {"in": "ab"}):
+        found = metadata.record({"b": 1, "a": 2}, run={"seed": 0})
     assert found["settings"] == {"a": 2, "b": 1}
     assert (found["code"], found["inputs"]) == ("0123 split.py", {"in": "ab"})
     assert found["run"] == {"seed": 0}
-    assert set(found["libraries"]) == set(provenance.LIBRARIES)
+    assert set(found["libraries"]) == set(metadata.LIBRARIES)
 
 
 def test_a_stage_called_by_hand_belongs_to_no_job():
-    with pytest.raises(KeyError), provenance.job("0123 split.py", {"in": "ab"}):
+    with pytest.raises(KeyError), metadata.job("0123 split.py", {"in": "ab"}):
         raise KeyError
-    found = provenance.record()
+    found = metadata.record()
     assert (found["code"], found["inputs"]) == ("", {})

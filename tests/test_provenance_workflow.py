@@ -12,7 +12,7 @@ import yaml
 from plans import WHOLE_RUN, analysis, end, of_runs, splits
 from tiny import TINY, Copy
 
-from unlearn import ledger
+from unlearn.provenance import records
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("provenance")]
 
@@ -40,8 +40,8 @@ class Study(Copy):
 
     def rewrite(self, output, **changes):
         """Change the record of a result."""
-        path = self.root / ledger.record_of(output)
-        ledger.write(path, {**ledger.read(path), **changes})
+        path = self.root / records.record_of(output)
+        records.write(path, {**records.read(path), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -131,14 +131,14 @@ def test_damage_is_named_repaired_and_then_over(study):
 
 def test_upgrades_are_named_or_made_again(study):
     figure = "results/figures/cost.pdf"
-    older = {**ledger.read(study.root / ledger.record_of(figure))["libraries"], "timm": "0.1"}
+    older = {**records.read(study.root / records.record_of(figure))["libraries"], "timm": "0.1"}
     study.rewrite(figure, libraries=older)
     done = study.snakemake("-n", "all")
     assert "Nothing to be done" in done.stdout + done.stderr
     assert "results were made with timm 0.1; installed: torch " in done.stderr
     assert "they stay (upgrades: warn)" in done.stderr
     study.run("all", "--config", "upgrades=rerun")
-    assert ledger.read(study.root / ledger.record_of(figure))["libraries"]["timm"] != "0.1"
+    assert records.read(study.root / records.record_of(figure))["libraries"]["timm"] != "0.1"
     assert study.planned("all", "--config", "upgrades=rerun") == set()
     assert "results were made with" not in study.snakemake("-n", "all").stderr
 

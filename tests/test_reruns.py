@@ -20,7 +20,7 @@ from plans import (
 )
 from tiny import Copy, WarmCopy
 
-from unlearn.sources import Sources
+from unlearn.fingerprint import Sources
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reruns")]
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from unlearn import scopes
-from unlearn.hyper import Training
-from unlearn.models import Classifier, Spec, create
-from unlearn.scopes import ScopeError
-from unlearn.training import fit
+from unlearn.config.settings import Training
+from unlearn.models import scopes
+from unlearn.models.classifier import Classifier, Spec, create
+from unlearn.models.scopes import ScopeError
+from unlearn.training.loop import fit
 
-SCOPES = (*scopes.THIRDS, "intermediate+last", "all", "stages0", "stages2-3")
+SCOPES = (*scopes.THIRDS, "intermediate+last", "all", "groups0", "groups2-3")
 OPTIMIZERS = {
     "sgd": {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.01},
     "adam": {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.01},
@@ -91,18 +91,18 @@ def test_models_that_do_not_say_their_stages_are_refused(spec):
 
 @pytest.mark.parametrize("settings", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("scope", SCOPES)
-def test_nothing_moves_outside_and_all_moves_inside(net, make_job, scope, settings):
+def test_nothing_moves_outside_and_all_moves_inside(net, make_context, scope, settings):
     """After several steps with momentum and weight decay; running statistics included."""
-    job, before = make_job(net.spec, scope), copied(net)
+    context, before = make_context(net.spec, scope), copied(net)
     inside = scopes.members(net, scope) & before.keys()
-    fit(net, Training(epochs=2, batch_size=8, **settings), job, lambda epoch: job.batches("retain", epoch, 8))
+    fit(net, Training(epochs=2, batch_size=8, **settings), context, lambda epoch: context.batches("retain", epoch, 8))
     assert moved(net, before) == inside
 
 
-def test_a_model_frozen_before_can_move_again(net, make_job):
+def test_a_model_frozen_before_can_move_again(net, make_context):
     for scope in ("first", "last"):
-        job, before = make_job(net.spec, scope), copied(net)
-        fit(net, Training(epochs=1, lr=0.1), job, lambda epoch, job=job: job.batches("retain", epoch, 8))
+        context, before = make_context(net.spec, scope), copied(net)
+        fit(net, Training(epochs=1, lr=0.1), context, lambda epoch, context=context: context.batches("retain", epoch, 8))
         assert moved(net, before) <= scopes.members(net, scope)
         assert moved(net, before)
 

@@ -228,7 +228,7 @@ def test_failing_job_names_its_log_and_only_models_take_a_gpu(submitted):
     running = {}
     for key, copy in copies.items():
         copy.name(lines[key])
-        running[key] = copy.start(MODELS[0], "results/grid.parquet", "--retries", "0")
+        running[key] = copy.start(MODELS[0], "results/radii.parquet", "--retries", "0")
     for key, copy in copies.items():
         assert ended(copy, running[key]) == 1
         grid, pretrain = sorted(copy.jobs(), key=lambda job: job["Comment"])

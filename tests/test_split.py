@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from unlearn import schema, tables
+from unlearn.io import tables
+from unlearn.io.schema.split import SPLIT
 from unlearn.stages.split import SplitError, split
 
 
@@ -14,7 +15,7 @@ def forgotten(dataset, tmp_path):
     def found(**settings):
         out = str(tmp_path / "split.parquet")
         split(dataset, out, "mine", settings)
-        table = tables.read(schema.SPLIT, out).to_pandas()
+        table = tables.read(SPLIT, out).to_pandas()
         assert table["id"].tolist() == list(range(56))
         assert (table["role"] == "test").tolist() == [False] * 40 + [True] * 16
         return table["id"][table["role"] == "forget"].tolist()

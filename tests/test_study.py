@@ -5,9 +5,10 @@ import math
 import pytest
 import yaml
 
-from unlearn import registry
-from unlearn.schema import Run
-from unlearn.study import ConfigError, Study
+from unlearn.config import plugins
+from unlearn.config.settings import ConfigError
+from unlearn.config.study import Study
+from unlearn.run import Run
 
 RESNET, DIGITS = "settings.archs.resnet", "settings.datasets.digits"
 ABSENT = object()
@@ -60,7 +61,7 @@ def test_default_config_is_a_study(config, schema):
         ("archs", ["resnet", "vgg"], "'vgg' has no entry in settings.archs (resnet, vit)"),
         ("forgets", ["half"], "'half' has no entry in settings.forgets (random10, class3)"),
         ("dataset", "mnist", "'mnist' has no entry in settings.datasets (digits)"),
-        ("methods", ["cf", "sacrub"], f"no method named 'sacrub'; known are {', '.join(registry.names('methods'))}"),
+        ("methods", ["cf", "sacrub"], f"no method named 'sacrub'; known are {', '.join(plugins.names('methods'))}"),
         ("attacks", ["pgdd"], "no attack named 'pgdd'; known are autoattack, cascade, fgsm"),
         ("metrics", ["acuracy"], "no metric named 'acuracy'; known are accuracy, "),
         ("figures", ["costs"], "no figure named 'costs'; known are cost, "),
@@ -270,7 +271,7 @@ def test_the_settings_of_an_architecture_win_over_those_for_all(config, schema):
     config["settings"]["archs"]["resnet"]["methods"]["cf"] = {"epochs": 4}
     values = Study(config, schema).method_settings("resnet", "cf")["method"]
     assert (values["epochs"], values["momentum"]) == (4, 0.5)
-    assert values["lr"] == registry.declaration("methods", "cf").settings().lr
+    assert values["lr"] == plugins.declaration("methods", "cf").settings().lr
 
 
 def test_retraining_repeats_the_recipe_of_pretraining(config, schema):
@@ -323,20 +324,20 @@ def test_settings_do_not_depend_on_the_order_of_keys(config, schema):
 
 
 def test_a_method_may_restrict_the_kinds_of_forget_set(config, schema, monkeypatch):
-    original = registry.declaration("methods", "bs")
-    restricted = registry.Declaration(original.settings, {"FORGET_KINDS": ("class",)}, "")
-    real = registry.declaration
+    original = plugins.declaration("methods", "bs")
+    restricted = plugins.Declaration(original.settings, {"FORGET_KINDS": ("class",)}, "")
+    real = plugins.declaration
     monkeypatch.setattr(registry, "declaration", lambda kind, name: restricted if name == "bs" else real(kind, name))
     with pytest.raises(ConfigError, match=r"settings\.forgets\.random10: method 'bs' is not defined for kind 'random'"):
         Study(config, schema)
     Study({**config, "forgets": ["class3"]}, schema)
 
 
-@pytest.mark.parametrize("figure", registry.names("figures"))
+@pytest.mark.parametrize("figure", plugins.names("figures"))
 def test_a_figure_of_what_is_not_measured_is_refused(config, schema, figure):
-    for metric in registry.declaration("figures", figure).constants["MEASURED"]:
+    for metric in plugins.declaration("figures", figure).constants["MEASURED"]:
         builds_on = {
-            name: registry.declaration("metrics", name).constants.get("REQUIRES", ()) for name in config["metrics"]
+            name: plugins.declaration("metrics", name).constants.get("REQUIRES", ()) for name in config["metrics"]
         }
         kept = [name for name in config["metrics"] if name != metric and metric not in builds_on[name]]
         with pytest.raises(ConfigError, match=f"^figures: '{figure}' plots {metric}, which is not in metrics"):

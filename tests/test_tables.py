@@ -7,11 +7,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from unlearn import schema, tables
-from unlearn.tables import TableError
+from unlearn.io import tables
+from unlearn.io.catalogue import TABLES
+from unlearn.io.columns import RUN_KEY
+from unlearn.io.schema.adversarial import ADVERSARIAL
+from unlearn.io.schema.history import HISTORY
+from unlearn.io.schema.metrics import METRICS
+from unlearn.io.schema.predictions import PREDICTIONS
+from unlearn.io.schema.split import SPLIT
+from unlearn.io.tables import Table, TableError
+from unlearn.run import Run
 
 SPLIT = {"id": [1, 2, 3], "role": ["retain", "forget", "test"]}
-RUN = schema.Run("resnet", "random10", "cf", "all", 0)
+RUN = Run("resnet", "random10", "cf", "all", 0)
 ATTACKED = {
     "attack": ["pgd"] * 2,
     "aim": ["fool"] * 2,
@@ -62,7 +70,7 @@ def path(tmp_path):
 def test_writer_refuses(path, change, message):
     columns = {name: values for name, values in {**SPLIT, **change}.items() if values is not None}
     with pytest.raises(TableError, match=message) as caught:
-        tables.write(schema.SPLIT, path, columns, {})
+        tables.write(SPLIT, path, columns, {})
     assert str(caught.value).startswith(f"{path}: table 'split'")
     assert not list(path.parent.iterdir()), "an error must leave nothing behind"
 
@@ -72,28 +80,28 @@ def test_writer_refuses(path, change, message):
 def test_writer_refuses_numbers_that_are_none(path, bad, wrap):
     columns = {"epoch": [1, 2], "lr": [0.1, 0.1], "seconds": [1.0, 1.0], "loss": wrap([0.1, bad])}
     with pytest.raises(TableError, match=r"column loss: .*(NaN|infinite)"):
-        tables.write(schema.HISTORY, path, columns, {}, RUN)
+        tables.write(HISTORY, path, columns, {}, RUN)
 
 
 def test_writer_refuses_nan_inside_logits(path):
     logits = tables.rows(np.array([[0.0, np.nan], [1.0, 2.0]], np.float32))
     with pytest.raises(TableError, match="logits"):
-        tables.write(schema.PREDICTIONS, path, {**PREDICTED, "logits": logits}, {}, RUN)
+        tables.write(PREDICTIONS, path, {**PREDICTED, "logits": logits}, {}, RUN)
 
 
 def test_writer_refuses_rows_of_unequal_length(path):
     """Otherwise ``matrix`` would read 1 + 3 logits of two images as two and two."""
     with pytest.raises(TableError, match="logits"):
-        tables.write(schema.PREDICTIONS, path, {**PREDICTED, "logits": [[0.0], [1.0, 2.0, 3.0]]}, {}, RUN)
+        tables.write(PREDICTIONS, path, {**PREDICTED, "logits": [[0.0], [1.0, 2.0, 3.0]]}, {}, RUN)
 
 
 def test_writer_refuses_integers_that_do_not_fit(path):
     with pytest.raises(TableError, match="column id"):
-        tables.write(schema.SPLIT, path, {**SPLIT, "id": [1, 2, 2**70]}, {})
+        tables.write(SPLIT, path, {**SPLIT, "id": [1, 2, 2**70]}, {})
 
 
 def write_batches(path, *batches):
-    with tables.Writer(schema.SPLIT, path, {}) as writer:
+    with tables.Writer(SPLIT, path, {}) as writer:
         for batch in batches:
             writer.write(batch)
 
@@ -109,15 +117,15 @@ def appended(path, *runs):
     parts = []
     for seeds in runs:
         part = path.with_name(f"part{len(parts)}.parquet")
-        with tables.Writer(schema.METRICS, part, {}) as writer:
+        with tables.Writer(METRICS, part, {}) as writer:
             for seed in seeds:
                 identity = {name: [value] for name, value in vars(replace(RUN, seed=seed)).items()}
                 writer.write({**identity, **METRIC})
-        parts.append(tables.read(schema.METRICS, part))
-    with tables.Writer(schema.METRICS, path, {"mark": 1}) as writer:
+        parts.append(tables.read(METRICS, part))
+    with tables.Writer(METRICS, path, {"mark": 1}) as writer:
         for part in parts:
             writer.append(part)
-    return tables.read(schema.METRICS, path)
+    return tables.read(METRICS, path)
 
 
 def test_parts_stand_one_after_the_other(path):
@@ -142,20 +150,20 @@ def test_a_run_is_one_part(path, runs):
 def test_null_is_a_value_in_a_key(path):
     twice = {name: values * 2 for name, values in METRIC.items()}
     with pytest.raises(TableError, match="1 rows repeat a key"):
-        tables.write(schema.METRICS, path, twice, {}, RUN)
-    tables.write(schema.METRICS, path, {**twice, "role": [None, "test"]}, {}, RUN)
+        tables.write(METRICS, path, twice, {}, RUN)
+    tables.write(METRICS, path, {**twice, "role": [None, "test"]}, {}, RUN)
 
 
 def test_only_some_tables_may_be_empty(path):
-    tables.write(schema.HISTORY, path, {"epoch": [], "loss": [], "lr": [], "seconds": []}, {}, RUN)
-    assert len(tables.read(schema.HISTORY, path)) == 0
+    tables.write(HISTORY, path, {"epoch": [], "loss": [], "lr": [], "seconds": []}, {}, RUN)
+    assert len(tables.read(HISTORY, path)) == 0
 
 
 def test_failed_rewrite_keeps_the_old_file(path):
-    tables.write(schema.SPLIT, path, SPLIT, {"mark": 1})
+    tables.write(SPLIT, path, SPLIT, {"mark": 1})
     before = path.read_bytes()
     with pytest.raises(TableError):
-        tables.write(schema.SPLIT, path, {**SPLIT, "id": [1, 1, 1]}, {})
+        tables.write(SPLIT, path, {**SPLIT, "id": [1, 1, 1]}, {})
     with pytest.raises(ZeroDivisionError):
         write_batches(path, *(batch if batch else 1 / 0 for batch in (SPLIT, None)))
     assert [path] == list(path.parent.iterdir())
@@ -163,20 +171,20 @@ def test_failed_rewrite_keeps_the_old_file(path):
 
 
 def test_file_appears_only_when_whole(path):
-    with tables.Writer(schema.SPLIT, path, {}) as writer:
+    with tables.Writer(SPLIT, path, {}) as writer:
         writer.write(SPLIT)
         assert not path.exists()
     assert path.exists()
 
 
 def test_run_stands_in_columns(path):
-    tables.write(schema.ADVERSARIAL, path, ATTACKED, {}, RUN)
-    found = tables.read(schema.ADVERSARIAL, path).to_pydict()
-    assert {key: found[key] for key in schema.RUN_KEY} == {key: [getattr(RUN, key)] * 2 for key in schema.RUN_KEY}
+    tables.write(ADVERSARIAL, path, ATTACKED, {}, RUN)
+    found = tables.read(ADVERSARIAL, path).to_pydict()
+    assert {key: found[key] for key in RUN_KEY} == {key: [getattr(RUN, key)] * 2 for key in RUN_KEY}
 
 
 def test_metadata_comes_back(path):
-    tables.write(schema.SPLIT, path, SPLIT, {"settings": {"kind": "random"}})
+    tables.write(SPLIT, path, SPLIT, {"settings": {"kind": "random"}})
     assert tables.metadata(path) == {"table": "split", "settings": {"kind": "random"}}
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(TableError, match=str(path)):
@@ -226,28 +234,28 @@ def _damaged(path):
     ],
 )
 def test_read_refuses_and_names_the_file(path, harm, message):
-    tables.write(schema.SPLIT, path, SPLIT, {})
+    tables.write(SPLIT, path, SPLIT, {})
     harm(path)
     with pytest.raises(TableError, match=f"{path}: {message}"):
-        tables.read(schema.SPLIT, path)
+        tables.read(SPLIT, path)
 
 
 def test_matrix_reads_back_rows(path):
     logits = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
     columns = {"id": np.arange(7), "role": ["test"] * 7, "label": np.zeros(7, int), "margin": np.ones(7)}
-    with tables.Writer(schema.PREDICTIONS, path, {}, RUN) as writer:
+    with tables.Writer(PREDICTIONS, path, {}, RUN) as writer:
         for part in (slice(0, 4), slice(4, 7)):
             writer.write({**{k: v[part] for k, v in columns.items()}, "logits": tables.rows(logits[part])})
-    np.testing.assert_array_equal(tables.matrix(tables.read(schema.PREDICTIONS, path)["logits"]), logits)
+    np.testing.assert_array_equal(tables.matrix(tables.read(PREDICTIONS, path)["logits"]), logits)
     np.testing.assert_array_equal(tables.matrix(pa.chunked_array([tables.rows(logits.T)]).slice(1)), logits.T[1:])
 
 
-@pytest.mark.parametrize("table", schema.TABLES.values(), ids=schema.TABLES)
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_declarations_name_existing_columns(table):
     assert {*table.key, *table.nullable} <= set(table.schema.names)
     assert len(set(table.schema.names)) == len(table.schema.names)
 
 
 def test_tables_by_name_are_all_that_are_declared():
-    declared = {name: table for name, table in vars(schema).items() if isinstance(table, schema.Table)}
-    assert declared == {name.upper(): table for name, table in schema.TABLES.items()}
+    declared = {name: table for name, table in vars(schema).items() if isinstance(table, Table)}
+    assert declared == {name.upper(): table for name, table in TABLES.items()}

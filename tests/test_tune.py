@@ -7,31 +7,35 @@ import pytest
 from conftest import EXECUTION
 from test_progress import Stopped
 
-from unlearn import registry, schema, tables
-from unlearn.hyper import ConfigError, Training
-from unlearn.study import CONTROLS, Study
+from unlearn.config import plugins
+from unlearn.config.settings import ConfigError, Training
+from unlearn.config.study import Study
+from unlearn.io import tables
+from unlearn.io.schema.predictions import PREDICTIONS
+from unlearn.io.schema.tuning import TUNING
+from unlearn.run import CONTROLS
 
-METHODS = [name for name in registry.names("methods") if name not in CONTROLS]
+METHODS = [name for name in plugins.names("methods") if name not in CONTROLS]
 RUN = {"arch": "net", "forget": "ten", "method": "cf", "scope": "all", "seed": 1000}
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_declares_seven_tries_that_its_settings_allow(name):
-    declared = registry.declaration("methods", name)
-    grid = declared.constants["GRID"]
+    declared = plugins.declaration("methods", name)
+    grid = declared.constants["TUNING_GRID"]
     families = [grid["sgd"], grid["adaptive"]] if issubclass(declared.settings, Training) else [grid]
     for family in families:
         ((parameter, values),) = family.items()
         assert len(values) == 7
         assert list(values) == sorted(set(values))
         for value in values:
-            registry.settings("methods", name, {parameter: value})
+            plugins.settings("methods", name, {parameter: value})
 
 
 @pytest.fixture
 def tuned(architecture, dataset, split, tmp_path):
     """``tuned(values)``: the path of the tuning table of CF's learning rate on a tiny model."""
-    from unlearn.progress import NOTHING
+    from unlearn.io.progress import NOTHING
     from unlearn.stages import predict, train, tune
 
     recipe = {"model": architecture, "method": {"epochs": 2, "batch_size": 16, "lr": 0.05}, **EXECUTION}
@@ -58,7 +62,7 @@ def test_the_nearest_to_retraining_is_chosen(tuned):
     from unlearn.stages.train import chosen
 
     path = tuned([0.0, 0.01, 0.1])
-    found = tables.read(schema.TUNING, path).to_pandas()
+    found = tables.read(TUNING, path).to_pandas()
     assert found["value"].tolist() == [0.0, 0.01, 0.1]
     assert found["chosen"].tolist() == [i == found["distance"].argmin() for i in range(3)]
     assert chosen(path) == {"lr": found.loc[found["distance"].idxmin(), "value"]}
@@ -69,10 +73,10 @@ def test_the_nearest_to_retraining_is_chosen(tuned):
 def test_goes_on_where_it_was_killed(tuned, tmp_path, after):
     """In the second step of the first try, or in the first of the third: a try takes two steps."""
     values, whole, rest = [0.0, 0.01, 0.1], Stopped(None), Stopped(tmp_path / "progress")
-    straight = tables.read(schema.TUNING, tuned(values, whole))
+    straight = tables.read(TUNING, tuned(values, whole))
     with pytest.raises(SystemExit):
         tuned(values, Stopped(tmp_path / "progress", after))
-    assert tables.read(schema.TUNING, tuned(values, rest)).equals(straight)
+    assert tables.read(TUNING, tuned(values, rest)).equals(straight)
     assert (whole.steps, rest.steps) == (6, 6 - after)
 
 
@@ -82,12 +86,12 @@ def test_distances_are_mean_gaps_of_four_metrics(tuned, dataset, split, tmp_path
     from unlearn.metrics.mia_efficacy import confidence, efficacy
     from unlearn.stages import predict
 
-    found = tables.read(schema.TUNING, tuned([0.0, 0.01])).to_pandas().iloc[0]
+    found = tables.read(TUNING, tuned([0.0, 0.01])).to_pandas().iloc[0]
     weights = str(tmp_path / "original/model.safetensors")
     predict.predict(RUN, weights, dataset, split, str(tmp_path / "untouched.parquet"), "cpu")
 
     def four(name):
-        stored = tables.read(schema.PREDICTIONS, tmp_path / f"{name}.parquet")
+        stored = tables.read(PREDICTIONS, tmp_path / f"{name}.parquet")
         role, label = stored["role"].to_numpy(zero_copy_only=False), stored["label"].to_numpy()
         of = {r: (label[role == r], tables.matrix(stored["logits"])[role == r]) for r in ("retain", "forget", "test")}
         mia = efficacy(**{r: confidence(*part) for r, part in of.items()})
@@ -100,13 +104,13 @@ def test_distances_are_mean_gaps_of_four_metrics(tuned, dataset, split, tmp_path
 
 
 def has_buffers(weights):
-    from unlearn import checkpoint
+    from unlearn.models import checkpoint
 
     return any(True for _ in checkpoint.load(weights).net.buffers())
 
 
 def test_divergence_is_a_row_and_not_the_end(tuned):
-    found = tables.read(schema.TUNING, tuned([0.01, 1e30])).to_pandas()
+    found = tables.read(TUNING, tuned([0.01, 1e30])).to_pandas()
     assert found["chosen"].tolist() == [True, False]
     assert np.isnan(found.loc[1, "distance"])
     assert "the loss is" in found.loc[1, "failure"]

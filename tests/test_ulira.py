@@ -18,12 +18,20 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 
-from unlearn import registry, schema, tables
 from unlearn.analysis.comparisons import AnalysisError
 from unlearn.analysis.ulira import attack, log_ratio, measures
+from unlearn.config import plugins
+from unlearn.config.settings import ConfigError
+from unlearn.config.study import Study
+from unlearn.io import tables
+from unlearn.io.schema.dataset import DATASET
+from unlearn.io.schema.shadow import SHADOW
+from unlearn.io.schema.split import SPLIT
+from unlearn.io.schema.tuning import TUNING
+from unlearn.io.schema.ulira import ULIRA
+from unlearn.run import Run
 from unlearn.stages.shadow_split import shadow_split
 from unlearn.stages.split import SplitError
-from unlearn.study import ConfigError, Study
 
 CELL = {"arch": "net", "method": "cf", "scope": "all"}
 
@@ -199,9 +207,9 @@ def test_the_stage_writes_the_table_of_a_cell(tmp_path):
     shadows, paths = population(8, 100, 2), []
     for number, part in shadows.groupby("shadow"):
         paths.append(tmp_path / f"{number}.parquet")
-        tables.write(schema.SHADOW, paths[-1], part.reset_index(drop=True), {})
+        tables.write(SHADOW, paths[-1], part.reset_index(drop=True), {})
     ulira(paths, tmp_path / "ulira.parquet", {"confidence": 0.95})
-    found = tables.read(schema.ULIRA, tmp_path / "ulira.parquet").to_pandas()
+    found = tables.read(ULIRA, tmp_path / "ulira.parquet").to_pandas()
     pd.testing.assert_frame_equal(
         found.set_index("statistic"), attacked(shadows)[found.columns.drop("statistic")], check_dtype=False
     )
@@ -236,7 +244,7 @@ def test_score_tells_certain_models_apart():
 
 def roles(path):
     """Role → ids of a split table."""
-    return tables.read(schema.SPLIT, path).to_pandas().groupby("role")["id"].agg(set).to_dict()
+    return tables.read(SPLIT, path).to_pandas().groupby("role")["id"].agg(set).to_dict()
 
 
 @pytest.fixture
@@ -301,7 +309,7 @@ def shadows(architecture, dataset, shadow_splits, tmp_path):
         original = None if (method, scope) == ("retrain", "all") else pretrained(number, source, name)
         split = shadow_splits(number, name)[1]
         shadow(run, number, source, split, original, tuning, out, settings or own[method], "cpu")
-        return tables.read(schema.SHADOW, out).to_pandas()
+        return tables.read(SHADOW, out).to_pandas()
 
     make.pretrained, make.recipe = pretrained, recipe
     return make
@@ -312,10 +320,10 @@ def edited(dataset, tmp_path):
     """``edited(name, column, ids, value)``: the path of a copy of ``dataset`` with that value for these images."""
 
     def edit(name, column, ids, value):
-        found = tables.read(schema.DATASET, dataset).to_pandas()
+        found = tables.read(DATASET, dataset).to_pandas()
         found[column] = [value if i in ids else old for i, old in zip(found["id"], found[column])]
         path = str(tmp_path / f"{name}.parquet")
-        tables.write(schema.DATASET, path, found, {key: tables.metadata(dataset)[key] for key in ("classes", "shape")})
+        tables.write(DATASET, path, found, {key: tables.metadata(dataset)[key] for key in ("classes", "shape")})
         return path
 
     return edit
@@ -339,7 +347,7 @@ def test_statuses_partition_the_training_images(shadows, shadow_splits, method):
 
 def test_scores_are_those_of_the_model(shadows, dataset):
     """The original's, computed another way from its weights."""
-    from unlearn import checkpoint, images
+    from unlearn.models import checkpoint, images
 
     found = shadows("original", 1).sort_values("id")
     train = images.training_set(dataset)
@@ -355,7 +363,7 @@ def test_a_shadow_is_deterministic_and_unlike_others(shadows):
 
 
 def test_pretraining_on_a_half_is_pretraining_without_the_other(shadows, shadow_splits, edited, tmp_path):
-    from unlearn import checkpoint
+    from unlearn.models import checkpoint
     from unlearn.stages import train
 
     unseen = roles(shadow_splits(0, "a")[0])["unseen"]
@@ -377,8 +385,8 @@ def test_only_exact_retraining_never_saw_what_it_forgets(shadows, shadow_splits,
 def test_a_shadow_takes_the_settings_that_tuning_chose(shadows, tmp_path):
     path, tried = tmp_path / "tuning.parquet", {"parameter": ["lr", "lr"], "value": [0.001, 0.5]}
     measured = {key: [0.5, 0.1] for key in ("ua", "ra", "ta", "mia_efficacy", "distance")}
-    tables.write(schema.TUNING, path, {**tried, **measured, "failure": [None, None], "chosen": [False, True]}, {},
-        schema.Run("net", "ten", "cf", "all", 1000),
+    tables.write(TUNING, path, {**tried, **measured, "failure": [None, None], "chosen": [False, True]}, {},
+        Run("net", "ten", "cf", "all", 1000),
     )  # fmt: skip
     values = {"epochs": 1, "batch_size": 8}
     tuned = shadows("cf", 0, settings={"method": values, **EXECUTION}, tuning=path)
@@ -432,8 +440,8 @@ def test_without_ulira_its_seeds_are_free(config, schema):
 def test_methods_for_classes_alone_are_refused(on, schema):
     restricted = [
         name
-        for name in registry.names("methods")
-        if "random" not in registry.declaration("methods", name).constants.get("FORGET_KINDS", ("random",))
+        for name in plugins.names("methods")
+        if "random" not in plugins.declaration("methods", name).constants.get("FORGET_KINDS", ("random",))
     ]
     assert "unsir" in restricted
     for name in restricted:

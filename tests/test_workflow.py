@@ -68,7 +68,7 @@ def test_figures_and_metrics_run_without_torch(study, tmp_path):
     script = (
         "import sys; sys.path[:0] = [sys.argv[1], sys.argv[2]]\n"
         "from unlearn.stages import analyse, collect, measure, report, split\n"
-        "import importlib, unlearn.registry as r\n"
+        "import importlib, unlearn.config.plugins as r\n"
         "[r.load(kind, name) for kind in ('metrics', 'figures') for name in r.names(kind)]\n"
         "try: import torch\n"
         "except ImportError as error: print(error)\n"

@@ -1,7 +1,7 @@
 """Results that are no longer what their jobs wrote, or came from something else, are made again."""
 
 from snakemake.dag import DAG
-from unlearn import audit
+from unlearn.provenance import audit
 
 
 def audited(check):
@@ -13,7 +13,7 @@ def audited(check):
 
     async def check_incomplete(dag):
         await check(dag)
-        records = list(audit.records(RESULTS))
+        records = list(audit.read_all(RESULTS))
         wrong, outdated = audit.findings(records), audit.outdated(records)
         made = {
             name: record

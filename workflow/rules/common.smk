@@ -13,23 +13,24 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 os.environ.update(PYTHONPATH=f"{ROOT}/src")
 
-from unlearn import warm
-from unlearn.configfile import read
-from unlearn.hyper import ConfigError
-from unlearn.schema import Run
-from unlearn.sources import Sources
-from unlearn.study import Study
+from unlearn.config import strict_yaml
+from unlearn.config.settings import ConfigError
+from unlearn.config.study import Study
+from unlearn.fingerprint import Sources
+from unlearn.io.catalogue import TABLES
+from unlearn.run import CONTROLS, REFERENCE, Run
+from unlearn.runtime import fork_server
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
 # Before Snakemake reads it, whose message names neither the file nor the line.
 try:
-    DEFAULT = read(ROOT / "config.yaml").get("study")
+    strict_yaml.read(os.path.relpath(ROOT / "config.yaml"))
 except ConfigError as error:
     raise WorkflowError(str(error))
 
 
-configfile: "config.yaml"
+configfile: os.path.relpath(ROOT / "config.yaml")
 
 
 # Those of the command line come first there, but win over the Snakefile's.
@@ -41,61 +42,61 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error))
 
-# Studies live side by side; the default one has the short paths.
-FOLDER = Path("" if STUDY.config["study"] == DEFAULT else STUDY.config["study"])
-RESULTS, LOGS = str("results" / FOLDER), str("logs" / FOLDER)
+RESULTS, LOGS = f"results/{STUDY.config['study']}", f"logs/{STUDY.config['study']}"
 TUNING_SEED = STUDY.config["settings"]["tuning"]["seed"]
 SHADOW_SEED = STUDY.config["settings"]["ulira"]["seed"]
-STUDY_TABLES = ["metrics", "comparisons", "correlations", "conjectures", "gates"]
+COLLECTED = [name for name, table in TABLES.items() if table.whole == "collected"]
+ABSENT = {"tuning": not STUDY.tunings, "ulira": not STUDY.shadows}
+STUDY_TABLES = [
+    name for name, table in TABLES.items() if table.whole and not ABSENT.get(name)
+]
 RUN = "<results>/runs/{arch}/{forget}/{method}-{scope}/seed{seed}"
 RUN_LOG = "<logs>/{arch}/{forget}/{method}-{scope}/seed{seed}"
 SHADOW = "<results>/shadows/{shadow}"
 SHADOW_LOG = "<logs>/shadows/{shadow}"
 
-# Jobs on this machine share processes that have the libraries loaded; see unlearn.warm.
+# Jobs on this machine fork from processes that have the libraries loaded.
 if workflow.is_main_process:
-    os.environ[warm.OWNER] = str(os.getpid())
+    os.environ[fork_server.OWNER] = str(os.getpid())
 else:
-    os.environ.pop(warm.OWNER, None)
+    os.environ.pop(fork_server.OWNER, None)
 
 
 def roots():
-    """Rule, or rule/plug-in -> where the code it runs begins. A misspelt name stops here.
-
-    A script leads to its stage; plug-ins are imported by name, so they are named here.
-    """
+    """Rule, or rule/name -> the modules where the code it runs begins: the stage, and what it loads by name."""
     config = STUDY.config
-    plugins = {
-        "dataset": [f"unlearn.data.{STUDY.dataset['source']['name']}"],
-        "measure": [f"unlearn.metrics.{name}" for name in config["metrics"]],
+    loaded = {
+        "dataset": [f"data.{STUDY.dataset['source']['name']}"],
+        "measure": [f"metrics.{name}" for name in config["metrics"]],
+        "radii": ["attacks.pgd", "attacks.pgd_l2"] if STUDY.calibration else [],
     }
-    if STUDY.calibration:
-        plugins["grid"] = ["unlearn.attacks.pgd", "unlearn.attacks.pgd_l2"]
     by_name = {
         "unlearn": ("methods", STUDY.methods),
         "shadow": ("methods", STUDY.methods),
-        "tune": ("methods", {run.method for run in STUDY.tunings}),
+        "tune": ("methods", sorted({run.method for run in STUDY.tunings})),
         "attack": ("attacks", config["attacks"]),
         "figure": ("figures", config["figures"]),
+        "collect": ("io.schema", COLLECTED),
     }
     found = {}
-    for script in (ROOT / "workflow/scripts").glob("*.py"):
-        step = script.stem
-        kind, names = by_name.get(step, ("", ()))
-        for name in names:
-            found[f"{step}/{name}"] = [script.name, f"unlearn.{kind}.{name}"]
-        if step not in by_name:
-            found[step] = [script.name, *plugins.get(step, ())]
+    for path in sorted((ROOT / "src/unlearn/stages").glob("[a-z]*.py")):
+        stage, package = path.stem, f"unlearn.stages.{path.stem}"
+        if stage in by_name:
+            kind, names = by_name[stage]
+            for name in names:
+                found[f"{stage}/{name}"] = [package, f"unlearn.{kind}.{name}"]
+        else:
+            found[stage] = [package, *(f"unlearn.{m}" for m in loaded.get(stage, []))]
     return found
 
 
 CODE_ROOTS = roots()
-SOURCES = Sources(ROOT / "src", ROOT / "workflow/scripts")
+SOURCES = Sources()
 
 
 @functools.cache
 def fingerprint(name):
-    """The fingerprint of all the code that a rule, or rule/plug-in, runs."""
+    """The fingerprint of all the code that makes the results of a rule, or rule/name."""
     return SOURCES.digest(*CODE_ROOTS[name])
 
 
@@ -112,7 +113,7 @@ wildcard_constraints:
     arch="|".join(map(re.escape, STUDY.config["archs"])),
     forget="|".join(map(re.escape, STUDY.config["forgets"])),
     method="|".join(map(re.escape, STUDY.methods)),
-    scope=r"first|intermediate|last|intermediate[+]last|all|stages\d+(-\d+)?",
+    scope=r"first|intermediate|last|intermediate[+]last|all|groups\d+(-\d+)?",
     attack="|".join(map(re.escape, STUDY.config["attacks"])),
     figure="|".join(map(re.escape, STUDY.config["figures"])),
     seed=r"\d+",
@@ -131,10 +132,26 @@ def settings(kind, *names):
     )
 
 
+def named(wildcard):
+    """Params: the value of a wildcard."""
+    return lambda wildcards: wildcards[wildcard]
+
+
 def identity(wildcards):
     """Params: the run's identity, for the columns of its tables."""
     keys = ("arch", "forget", "method", "scope")
     return {**{key: wildcards[key] for key in keys}, "seed": int(wildcards.seed)}
+
+
+def pretrained_identity(wildcards):
+    """Params: the identity of the original model, which forgets nothing."""
+    return {
+        "arch": wildcards.arch,
+        "forget": "none",
+        "method": "pretrain",
+        "scope": "all",
+        "seed": int(wildcards.seed),
+    }
 
 
 def tuning_identity(wildcards):
@@ -174,7 +191,7 @@ def of_run(run, file):
 
 def original_weights(wildcards):
     """The pretrained model, which exact retraining of all layers does not need."""
-    if (wildcards.method, wildcards.scope) == ("retrain", "all"):
+    if (wildcards.method, wildcards.scope) == REFERENCE:
         return {}
     return {
         "original": f"<results>/pretrained/{wildcards.arch}/seed{wildcards.seed}/model.safetensors"
@@ -183,14 +200,14 @@ def original_weights(wildcards):
 
 def shadow_weights(wildcards):
     """The shadow's pretrained model, which exact retraining of all layers does not need."""
-    if (wildcards.method, wildcards.scope) == ("retrain", "all"):
+    if (wildcards.method, wildcards.scope) == REFERENCE:
         return {}
     return {"original": f"{SHADOW}/{wildcards.arch}/model.safetensors"}
 
 
 def chosen_settings(wildcards):
     """The table that chose this method's settings, where methods are tuned; for shadows the study's only one."""
-    if STUDY.config["tune"] and wildcards.method not in ("original", "retrain"):
+    if STUDY.config["tune"] and wildcards.method not in CONTROLS:
         forget = wildcards.get("forget", STUDY.config["forgets"][0])
         return {
             "tuning": f"<results>/tuning/{wildcards.arch}/{forget}/{wildcards.method}.parquet"
@@ -208,7 +225,7 @@ def references(wildcards):
         "retrain_predictions": of_run(retrain, "predictions.parquet"),
         "original_predictions": of_run(original, "predictions.parquet"),
     }
-    if (wildcards.method, wildcards.scope) != ("retrain", "all"):
+    if (wildcards.method, wildcards.scope) != REFERENCE:
         found["retrain_metrics"] = of_run(retrain, "metrics.parquet")
     return found
 

@@ -11,27 +11,27 @@ rule dataset:
     message:
         "Dataset: {params.settings[name]}"
     script:
-        "../scripts/dataset.py"
+        "../scripts/stage.py"
 
 
-rule grid:
+rule radii:
     input:
         unpack(calibration),
     output:
-        out="<results>/grid.parquet",
+        out="<results>/radii.parquet",
     log:
-        "<logs>/grid.log",
+        "<logs>/radii.log",
     conda:
         "../../environment.yml"
     resources:
         **(model(60) if STUDY.calibration else cpu(15)),
     params:
-        settings=settings("grid"),
-        code=code("grid"),
+        settings=settings("radii"),
+        code=code("radii"),
     message:
         "Radii of attacks"
     script:
-        "../scripts/grid.py"
+        "../scripts/stage.py"
 
 
 rule split:
@@ -45,9 +45,10 @@ rule split:
     conda:
         "../../environment.yml"
     params:
+        forget=named("forget"),
         settings=settings("split", "forget"),
         code=code("split"),
     message:
         "Split: what {wildcards.forget} forgets"
     script:
-        "../scripts/split.py"
+        "../scripts/stage.py"

@@ -17,7 +17,7 @@ rule predict:
     message:
         "Predict: {wildcards.method}-{wildcards.scope}, {wildcards.arch}, {wildcards.forget}, seed {wildcards.seed}"
     script:
-        "../scripts/predict.py"
+        "../scripts/stage.py"
 
 
 rule probe:
@@ -40,7 +40,7 @@ rule probe:
     message:
         "Probe: {wildcards.method}-{wildcards.scope}, {wildcards.arch}, {wildcards.forget}, seed {wildcards.seed}"
     script:
-        "../scripts/probe.py"
+        "../scripts/stage.py"
 
 
 rule follow:
@@ -57,12 +57,13 @@ rule follow:
     resources:
         **model(60),
     params:
+        run=pretrained_identity,
         settings=settings("probe"),
         code=code("follow"),
     message:
         "Follow: the fairness-gap along pretraining of {wildcards.arch}, seed {wildcards.seed}"
     script:
-        "../scripts/follow.py"
+        "../scripts/stage.py"
 
 
 rule attack:
@@ -70,7 +71,7 @@ rule attack:
         model=f"{RUN}/model.safetensors",
         dataset="<results>/dataset.parquet",
         split="<results>/splits/{forget}.parquet",
-        grid="<results>/grid.parquet",
+        radii="<results>/radii.parquet",
     output:
         out=f"{RUN}/adversarial-{{attack}}.parquet",
     log:
@@ -81,12 +82,13 @@ rule attack:
         **model(120),
     params:
         run=identity,
+        attack=named("attack"),
         settings=settings("attack", "attack"),
         code=code("attack/{attack}"),
     message:
         "Attack by {wildcards.attack}: {wildcards.method}-{wildcards.scope}, {wildcards.arch}, {wildcards.forget}, seed {wildcards.seed}"
     script:
-        "../scripts/attack.py"
+        "../scripts/stage.py"
 
 
 rule measure:
@@ -110,9 +112,9 @@ rule measure:
         **cpu(15),
     params:
         run=identity,
-        metrics=" ".join(STUDY.config["metrics"]),
+        metrics=STUDY.config["metrics"],
         code=code("measure"),
     message:
         "Measure: {wildcards.method}-{wildcards.scope}, {wildcards.arch}, {wildcards.forget}, seed {wildcards.seed}"
     script:
-        "../scripts/measure.py"
+        "../scripts/stage.py"

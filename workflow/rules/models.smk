@@ -13,13 +13,14 @@ rule pretrain:
     resources:
         **model(training_minutes),
     params:
+        run=pretrained_identity,
         settings=settings("training", "arch"),
         follow=STUDY.config["settings"]["follow"],
         code=code("pretrain"),
     message:
         "Pretrain: {wildcards.arch}, seed {wildcards.seed}"
     script:
-        "../scripts/pretrain.py"
+        "../scripts/stage.py"
 
 
 rule retrain:
@@ -46,7 +47,7 @@ rule retrain:
     message:
         "Retrain: {wildcards.arch} without {wildcards.forget}, {wildcards.scope} layers, seed {wildcards.seed}"
     script:
-        "../scripts/unlearn.py"
+        "../scripts/stage.py"
 
 
 rule tune:
@@ -70,7 +71,7 @@ rule tune:
     message:
         "Tune: {wildcards.method} on {wildcards.arch}, {wildcards.forget}"
     script:
-        "../scripts/tune.py"
+        "../scripts/stage.py"
 
 
 rule unlearn:
@@ -98,4 +99,4 @@ rule unlearn:
     message:
         "Unlearn: {wildcards.method} on {wildcards.scope} layers of {wildcards.arch}, {wildcards.forget}, seed {wildcards.seed}"
     script:
-        "../scripts/unlearn.py"
+        "../scripts/stage.py"

@@ -6,15 +6,16 @@ rule collect:
     log:
         "<logs>/collect-{table}.log",
     wildcard_constraints:
-        table="metrics|failures|trajectory|tuning|ulira",
+        table="|".join(COLLECTED),
     conda:
         "../../environment.yml"
     params:
-        code=code("collect"),
+        table=named("table"),
+        code=code("collect/{table}"),
     message:
         "Collect {wildcards.table}"
     script:
-        "../scripts/collect.py"
+        "../scripts/stage.py"
 
 
 rule gate:
@@ -32,14 +33,14 @@ rule gate:
     message:
         "Gates"
     script:
-        "../scripts/gate.py"
+        "../scripts/stage.py"
 
 
 rule analyse:
     input:
         metrics="<results>/metrics.parquet",
         gates="<results>/gates.parquet",
-        grid="<results>/grid.parquet",
+        radii="<results>/radii.parquet",
         trajectory="<results>/trajectory.parquet",
     output:
         comparisons="<results>/comparisons.parquet",
@@ -57,7 +58,7 @@ rule analyse:
     message:
         "Compare with exact retraining, correlate, judge the conjectures"
     script:
-        "../scripts/analyse.py"
+        "../scripts/stage.py"
 
 
 rule figure:
@@ -65,7 +66,7 @@ rule figure:
         metrics="<results>/metrics.parquet",
         comparisons="<results>/comparisons.parquet",
         correlations="<results>/correlations.parquet",
-        grid="<results>/grid.parquet",
+        radii="<results>/radii.parquet",
     output:
         pdf="<results>/figures/{figure}.pdf",
         png=report(
@@ -80,12 +81,13 @@ rule figure:
     conda:
         "../../environment.yml"
     params:
+        name=named("figure"),
         settings=settings("report"),
         code=code("figure/{figure}"),
     message:
         "Figure: {wildcards.figure}"
     script:
-        "../scripts/figure.py"
+        "../scripts/stage.py"
 
 
 rule table:
@@ -94,7 +96,7 @@ rule table:
         conjectures="<results>/conjectures.parquet",
         gates="<results>/gates.parquet",
         failures="<results>/failures.parquet",
-        grid="<results>/grid.parquet",
+        radii="<results>/radii.parquet",
     output:
         csv=report(
             "<results>/tables/main.csv",
@@ -115,4 +117,4 @@ rule table:
     message:
         "Main table"
     script:
-        "../scripts/table.py"
+        "../scripts/stage.py"

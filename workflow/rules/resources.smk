@@ -84,4 +84,4 @@ def method_minutes(wildcards):
 
 def tuning_minutes(wildcards):
     settings = STUDY.tuning_settings(wildcards.arch, wildcards.method)
-    return minutes_of(settings) * sum(map(len, settings["grid"].values()))
+    return minutes_of(settings) * sum(map(len, settings["tuning_grid"].values()))

@@ -9,12 +9,13 @@ rule shadow_split:
     conda:
         "../../environment.yml"
     params:
+        shadow=lambda wildcards: int(wildcards.shadow),
         settings=settings("shadow_split"),
         code=code("shadow_split"),
     message:
         "Split: what shadow {wildcards.shadow} learns and forgets"
     script:
-        "../scripts/shadow_split.py"
+        "../scripts/stage.py"
 
 
 # The weights stay: were they temporary, a method added later would remake every method's shadows.
@@ -39,7 +40,7 @@ rule shadow_pretrain:
     message:
         "Pretrain: {wildcards.arch}, shadow {wildcards.shadow}"
     script:
-        "../scripts/unlearn.py"
+        "../scripts/stage.py"
 
 
 rule shadow:
@@ -58,12 +59,13 @@ rule shadow:
         **model(method_minutes),
     params:
         run=shadow_identity,
+        number=lambda wildcards: int(wildcards.shadow),
         settings=settings("method", "arch", "method"),
         code=code("shadow/{method}"),
     message:
         "Shadow {wildcards.shadow}: {wildcards.method} on {wildcards.scope} layers of {wildcards.arch}"
     script:
-        "../scripts/shadow.py"
+        "../scripts/stage.py"
 
 
 rule ulira:
@@ -87,4 +89,4 @@ rule ulira:
     message:
         "U-LiRA: {wildcards.method}-{wildcards.scope}, {wildcards.arch}"
     script:
-        "../scripts/ulira.py"
+        "../scripts/stage.py"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from unlearn.schema import CELL_KEY, DETAIL_KEY
+from unlearn.io.columns import CELL_KEY, DETAIL_KEY
 
 REFERENCE = ("retrain", "all")
 GROUP = ["arch", "forget", "metric", *DETAIL_KEY]

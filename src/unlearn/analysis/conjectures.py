@@ -13,7 +13,7 @@ import pandas as pd
 
 from unlearn.analysis.comparisons import REFERENCE, AnalysisError, interval, mean_pairwise, paired_p
 from unlearn.analysis.correlations import Clusters, Column, spearman, summaries
-from unlearn.schema import DETAIL_KEY
+from unlearn.io.columns import DETAIL_KEY
 
 GAP, DROP = "relative_fairness_gap_mean", "robustness_drop"
 PARTS = ["ua", "ra", "ta", "mia_efficacy"]  # of the average gap

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn.schema import CELL_KEY, RUN_KEY
+from unlearn.io.columns import CELL_KEY, RUN_KEY
 
 # Points that two attacks may differ by chance and by an image; measured on honest models: 0.2 to 1.3.
 TOLERANCE = 0.01

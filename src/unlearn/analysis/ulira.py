@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from unlearn.analysis.comparisons import AnalysisError
-from unlearn.schema import SHADOWED_KEY
+from unlearn.io.columns import SHADOWED_KEY
 
 ENOUGH = 2
 FALSE_POSITIVES = (0.01, 0.001)

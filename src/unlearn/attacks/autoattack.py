@@ -9,11 +9,11 @@ import torchattacks
 
 from unlearn.attacks.cascade import fab
 from unlearn.attacks.square import square
-from unlearn.hyper import Natural, dataclass
-from unlearn.robustness import Attack, Target
+from unlearn.config.settings import Natural, dataclass
+from unlearn.evaluation.attack_search import Attack, Target
 
-NORM = "linf"
-KIND = "ensemble"
+THREAT_NORM = "linf"
+CATEGORY = "ensemble"
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ AutoAttack, and at what cost, is measured in docs/benchmarks.md.
 
 import torchattacks
 
-from unlearn.hyper import Natural, dataclass
-from unlearn.robustness import Attack, Target
+from unlearn.config.settings import Natural, dataclass
+from unlearn.evaluation.attack_search import Attack, Target
 
-NORM = "linf"
-KIND = "ensemble"
+THREAT_NORM = "linf"
+CATEGORY = "ensemble"
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 import torchattacks
 
-from unlearn.hyper import dataclass
-from unlearn.robustness import Attack, Target
+from unlearn.config.settings import dataclass
+from unlearn.evaluation.attack_search import Attack, Target
 
-NORM = "linf"
-KIND = "single"
+THREAT_NORM = "linf"
+CATEGORY = "single"
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from unlearn.hyper import Natural, dataclass
-from unlearn.robustness import Attack, Target
+from unlearn.config.settings import Natural, dataclass
+from unlearn.evaluation.attack_search import Attack, Target
 
-NORM = "linf"
-KIND = "noise"
+THREAT_NORM = "linf"
+CATEGORY = "noise"
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ ball of eps 0.1 in ten steps and then reports a third too many images as robust.
 
 import torchattacks
 
-from unlearn.hyper import Natural, Positive, dataclass
-from unlearn.robustness import Attack, Target
+from unlearn.config.settings import Natural, Positive, dataclass
+from unlearn.evaluation.attack_search import Attack, Target
 
-NORM = "linf"
-KIND = "iterative"
+THREAT_NORM = "linf"
+CATEGORY = "iterative"
 
 
 @dataclass(frozen=True)

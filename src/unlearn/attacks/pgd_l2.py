@@ -6,11 +6,11 @@ default of 1e-10 is no small number for a confident model: the step then shrinks
 
 import torchattacks
 
-from unlearn.hyper import Natural, Positive, dataclass
-from unlearn.robustness import Attack, Target
+from unlearn.config.settings import Natural, Positive, dataclass
+from unlearn.evaluation.attack_search import Attack, Target
 
-NORM = "l2"
-KIND = "iterative"
+THREAT_NORM = "l2"
+CATEGORY = "iterative"
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ radius, so only the difference to exact retraining means anything. The iteration
 
 import torchattacks
 
-from unlearn.hyper import Natural, Positive, dataclass
-from unlearn.robustness import Attack, Target
+from unlearn.config.settings import Natural, Positive, dataclass
+from unlearn.evaluation.attack_search import Attack, Target
 
-NORM = "linf"
-KIND = "iterative"
+THREAT_NORM = "linf"
+CATEGORY = "iterative"
 AIM = "recover"
 
 

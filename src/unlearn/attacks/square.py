@@ -6,11 +6,11 @@ The schedule is the paper's own, as in AutoAttack, not the one that torchattacks
 
 import torchattacks
 
-from unlearn.hyper import Natural, dataclass
-from unlearn.robustness import Attack, Target
+from unlearn.config.settings import Natural, dataclass
+from unlearn.evaluation.attack_search import Attack, Target
 
-NORM = "linf"
-KIND = "black box"
+THREAT_NORM = "linf"
+CATEGORY = "black box"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from unlearn.config.settings import Budget, Natural, dataclass
 from unlearn.data import DataError, Images, Source, decode, stack
-from unlearn.hyper import Budget, Natural, dataclass
 
 CHUNK = 4096
 

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
+from unlearn.config.settings import dataclass
 from unlearn.data import DataError, Images, Source
-from unlearn.hyper import dataclass
 
 
 @dataclass(frozen=True)

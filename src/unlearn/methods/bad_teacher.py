@@ -19,14 +19,14 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from unlearn.hyper import Count, NonNegative, Positive, Share, Training, dataclass
-from unlearn.images import ImageSet
-from unlearn.job import Batch, Job
-from unlearn.models import Classifier
-from unlearn.training import fit
+from unlearn.config.settings import Count, NonNegative, Positive, Share, Training, dataclass
+from unlearn.models.classifier import Classifier
+from unlearn.models.images import ImageSet
+from unlearn.training.context import Batch, MethodContext
+from unlearn.training.loop import fit
 
-SEES = ("retain", "forget")
-GRID = {
+DATA_ROLES = ("retain", "forget")
+TUNING_GRID = {
     "sgd": {"lr": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
     "adaptive": {"lr": (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01)},
 }
@@ -42,11 +42,11 @@ class Settings(Training):
     temperature: Positive = 1.0
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Minimise the divergence from the teacher that is in charge of each image."""
     competent = copy.deepcopy(model).requires_grad_(False).eval()
-    incompetent = job.fresh_model("incompetent teacher").requires_grad_(False).eval()
-    lessons = replace(job, data={"lessons": tagged(job, settings.retain_share)})
+    incompetent = context.fresh_model("incompetent teacher").requires_grad_(False).eval()
+    lessons = replace(context, data={"lessons": tagged(context, settings.retain_share)})
 
     def loss(student: Classifier, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
@@ -57,11 +57,11 @@ def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
     fit(model, settings, lessons, lambda epoch: lessons.batches("lessons", epoch, settings.batch_size), loss)
 
 
-def tagged(job: Job, share: float) -> ImageSet:
+def tagged(context: MethodContext, share: float) -> ImageSet:
     """The forget set with 1 for labels, and a random ``share`` of the retain set with 0."""
-    forget, retain = job.images("forget"), job.images("retain")
-    order = torch.randperm(len(retain), generator=job.generator("retain share"))
-    retain = retain.select(order[: int(share * len(retain))].to(job.device))
+    forget, retain = context.images("forget"), context.images("retain")
+    order = torch.randperm(len(retain), generator=context.generator("retain share"))
+    retain = retain.select(order[: int(share * len(retain))].to(context.device))
     return replace(forget, labels=torch.ones_like(forget.labels)) + replace(
         retain, labels=torch.zeros_like(retain.labels)
     )

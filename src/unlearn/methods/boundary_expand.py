@@ -17,14 +17,14 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from unlearn.hyper import NonNegative, Training, dataclass
-from unlearn.images import to_float
-from unlearn.job import Batch, Job
-from unlearn.models import Classifier, ModelError, head
-from unlearn.training import fit, learning_rate, make_optimizer
+from unlearn.config.settings import NonNegative, Training, dataclass
+from unlearn.models.classifier import Classifier, ModelError, head
+from unlearn.models.images import to_float
+from unlearn.training.context import Batch, MethodContext
+from unlearn.training.loop import fit, learning_rate, make_optimizer
 
-SEES = ("forget",)
-GRID = {
+DATA_ROLES = ("forget",)
+TUNING_GRID = {
     "sgd": {"lr": (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01)},
     "adaptive": {"lr": (0.000003, 0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003)},
 }
@@ -35,24 +35,24 @@ class Settings(Training):
     lr: NonNegative = 1e-5
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Minimise the cross-entropy of the forget set to the shadow class, then drop the class."""
-    shadow = shadow_of(head(model), job.generator("shadow")).to(job.device)
+    shadow = shadow_of(head(model), context.generator("shadow")).to(context.device)
     optimizer = make_optimizer(shadow, settings)
 
     def relabelled(epoch: int) -> Iterator[Batch]:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(settings, epoch)
-        for batch in job.batches("forget", epoch, settings.batch_size):
-            yield batch._replace(y=torch.full_like(batch.y, job.spec.classes))
+        for batch in context.batches("forget", epoch, settings.batch_size):
+            yield batch._replace(y=torch.full_like(batch.y, context.spec.classes))
 
     def train_shadow(_: Classifier) -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     with widened(model, shadow):
-        check(model, to_float(job.images("forget").pixels[:1]))
-        fit(model, settings, job, relabelled, after_step=train_shadow, beside=(shadow, optimizer))
+        check(model, to_float(context.images("forget").pixels[:1]))
+        fit(model, settings, context, relabelled, after_step=train_shadow, beside=(shadow, optimizer))
 
 
 def shadow_of(layer: nn.Linear | nn.Conv2d, generator: torch.Generator) -> nn.Linear | nn.Conv2d:

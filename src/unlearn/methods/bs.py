@@ -14,13 +14,13 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from unlearn.hyper import NonNegative, Positive, Training, dataclass
-from unlearn.job import Batch, Job
-from unlearn.models import Classifier
-from unlearn.training import fit
+from unlearn.config.settings import NonNegative, Positive, Training, dataclass
+from unlearn.models.classifier import Classifier
+from unlearn.training.context import Batch, MethodContext
+from unlearn.training.loop import fit
 
-SEES = ("forget",)
-GRID = {
+DATA_ROLES = ("forget",)
+TUNING_GRID = {
     "sgd": {"lr": (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01)},
     "adaptive": {"lr": (0.000003, 0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003)},
 }
@@ -35,15 +35,15 @@ class Settings(Training):
     strict: bool = True
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Minimise the cross-entropy of clean forget images to their boundary labels."""
     original = copy.deepcopy(model).requires_grad_(False).eval()
 
     def shrunk(epoch: int) -> Iterator[Batch]:
-        for batch in job.batches("forget", epoch, settings.batch_size):
+        for batch in context.batches("forget", epoch, settings.batch_size):
             yield batch._replace(y=boundary_labels(original, batch, settings))
 
-    fit(model, settings, job, shrunk)
+    fit(model, settings, context, shrunk)
 
 
 def boundary_labels(original: Classifier, batch: Batch, settings: Settings) -> torch.Tensor:

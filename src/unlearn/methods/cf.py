@@ -5,13 +5,13 @@ Goel et al. 2022, "Towards Adversarial Evaluations for Inexact Machine Unlearnin
 (Fan et al. 2024: 10 epochs, learning rate 0.01).
 """
 
-from unlearn.hyper import Training, dataclass
-from unlearn.job import Job
-from unlearn.models import Classifier
-from unlearn.training import fit
+from unlearn.config.settings import Training, dataclass
+from unlearn.models.classifier import Classifier
+from unlearn.training.context import MethodContext
+from unlearn.training.loop import fit
 
-SEES = ("retain",)
-GRID = {
+DATA_ROLES = ("retain",)
+TUNING_GRID = {
     "sgd": {"lr": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)},
     "adaptive": {"lr": (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)},
 }
@@ -22,6 +22,6 @@ class Settings(Training):
     pass
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Minimise the mean cross-entropy over the retain set."""
-    fit(model, settings, job, lambda epoch: job.batches("retain", epoch, settings.batch_size))
+    fit(model, settings, context, lambda epoch: context.batches("retain", epoch, settings.batch_size))

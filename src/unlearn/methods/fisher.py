@@ -23,15 +23,15 @@ import torch
 from torch.func import functional_call, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from unlearn import scopes
-from unlearn.hyper import Budget, Natural, NonNegative, dataclass
-from unlearn.images import to_float
-from unlearn.job import Job
-from unlearn.models import Classifier, head
-from unlearn.training import Diverged
+from unlearn.config.settings import Budget, Natural, NonNegative, dataclass
+from unlearn.models import scopes
+from unlearn.models.classifier import Classifier, head
+from unlearn.models.images import to_float
+from unlearn.training.context import MethodContext
+from unlearn.training.loop import Diverged
 
-SEES = ("retain",)
-GRID = {"alpha": (1e-8, 3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5)}
+DATA_ROLES = ("retain",)
+TUNING_GRID = {"alpha": (1e-8, 3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5)}
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ class Settings:
     batch_size: Natural = 8
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Replace each weight of the scope by a draw from its forgetting distribution."""
-    scopes.freeze(model, job.scope)
+    scopes.freeze(model, context.scope)
     model.eval()
-    information = fisher_diagonal(model, job, settings)
+    information = fisher_diagonal(model, context, settings)
     last = {id(p) for p in head(model).parameters()}
-    gone = absent_classes(job)
-    generator = job.generator("fisher noise")
-    with job.step("noise"), torch.no_grad():
+    gone = absent_classes(context)
+    generator = context.generator("fisher noise")
+    with context.step("noise"), torch.no_grad():
         for name, parameter in model.named_parameters():
             if name in information:
                 spread = variance(information[name], settings.alpha, id(parameter) in last)
                 if id(parameter) in last:
                     parameter[gone], spread[gone] = 0, 1e-3
-                noise = torch.randn(parameter.shape, generator=generator).to(job.device)
+                noise = torch.randn(parameter.shape, generator=generator).to(context.device)
                 parameter.add_(spread.sqrt() * noise)
 
 
@@ -67,17 +67,17 @@ def variance(information: torch.Tensor, alpha: float, last: bool) -> torch.Tenso
     return spread * 10 if last or spread.ndim == 1 else spread
 
 
-def absent_classes(job: Job) -> list[int]:
+def absent_classes(context: MethodContext) -> list[int]:
     """The classes that do not occur among the retain labels."""
-    counts = job.images("retain").labels.bincount(minlength=job.spec.classes)
+    counts = context.images("retain").labels.bincount(minlength=context.spec.classes)
     return (counts == 0).nonzero().flatten().tolist()
 
 
-def fisher_diagonal(model: Classifier, job: Job, settings: Settings) -> dict[str, torch.Tensor]:
+def fisher_diagonal(model: Classifier, context: MethodContext, settings: Settings) -> dict[str, torch.Tensor]:
     """F by name of the parameters that may move. Raises Diverged where it is not finite."""
     weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    images = job.images("retain")
-    chosen = torch.randperm(len(images), generator=job.generator("fisher sample"))[: settings.samples].sort().values
+    images = context.images("retain")
+    chosen = torch.randperm(len(images), generator=context.generator("fisher sample"))[: settings.samples].sort().values
     total = {name: torch.zeros_like(p) for name, p in weights.items()}
 
     def of_one(x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -85,8 +85,8 @@ def fisher_diagonal(model: Classifier, job: Job, settings: Settings) -> dict[str
 
     # The fused attention kernels have no rule for vectorisation.
     with sdpa_kernel(SDPBackend.MATH):
-        for index in chosen.to(job.device).split(settings.batch_size):
-            with job.step("information"):
+        for index in chosen.to(context.device).split(settings.batch_size):
+            with context.step("information"):
                 for name, value in vmap(of_one)(to_float(images.pixels[index])).items():
                     total[name] += value.sum(0) / len(chosen)
     if bad := [name for name, value in total.items() if not value.isfinite().all()]:

@@ -19,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from unlearn.hyper import Count, NonNegative, Positive, Training, dataclass
-from unlearn.job import Batch, Job
-from unlearn.models import Classifier
-from unlearn.training import fit
+from unlearn.config.settings import Count, NonNegative, Positive, Training, dataclass
+from unlearn.models.classifier import Classifier
+from unlearn.training.context import Batch, MethodContext
+from unlearn.training.loop import fit
 
-SEES = ("forget",)
-GRID = {
+DATA_ROLES = ("forget",)
+TUNING_GRID = {
     "sgd": {"lr": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
     "adaptive": {"lr": (0.000001, 0.000003, 0.00001, 0.00003, 0.0001, 0.0003, 0.001)},
 }
@@ -39,7 +39,7 @@ class Settings(Training):
     clip_norm: Positive | None = None
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Maximise the mean cross-entropy over the forget set."""
 
     def loss(model: Classifier, batch: Batch) -> torch.Tensor:
@@ -50,7 +50,7 @@ def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
             return value
         return clipped(value, [p for p in model.parameters() if p.requires_grad], settings.clip_norm)
 
-    fit(model, settings, job, lambda epoch: job.batches("forget", epoch, settings.batch_size), loss)
+    fit(model, settings, context, lambda epoch: context.batches("forget", epoch, settings.batch_size), loss)
 
 
 def hold_statistics(model: Classifier) -> None:

@@ -30,15 +30,15 @@ import torch.nn.functional as F
 from torch.func import functional_call, jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from unlearn import scopes
-from unlearn.hyper import Budget, Natural, NonNegative, Positive, dataclass
-from unlearn.images import to_float
-from unlearn.job import Job
-from unlearn.models import Classifier
-from unlearn.training import Diverged
+from unlearn.config.settings import Budget, Natural, NonNegative, Positive, dataclass
+from unlearn.models import scopes
+from unlearn.models.classifier import Classifier
+from unlearn.models.images import to_float
+from unlearn.training.context import MethodContext
+from unlearn.training.loop import Diverged
 
-SEES = ("retain", "forget")
-GRID = {"alpha": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)}
+DATA_ROLES = ("retain", "forget")
+TUNING_GRID = {"alpha": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)}
 
 log = logging.getLogger("unlearn")
 
@@ -55,38 +55,42 @@ class Settings:
     batch_size: Natural = 256
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Add alpha · (F + damping · 1)⁻¹ v to the scope's weights."""
-    scopes.freeze(model, job.scope)
+    scopes.freeze(model, context.scope)
     model.eval()
-    share = len(job.images("forget")) / (len(job.images("forget")) + len(job.images("retain")))
-    v = share * (mean_gradient(model, job, "forget", settings) - mean_gradient(model, job, "retain", settings))
-    k, residual = conjugate_gradients(damped_fisher(model, job, settings), v, settings.iterations, settings.tolerance)
+    share = len(context.images("forget")) / (len(context.images("forget")) + len(context.images("retain")))
+    v = share * (mean_gradient(model, context, "forget", settings) - mean_gradient(model, context, "retain", settings))
+    k, residual = conjugate_gradients(
+        damped_fisher(model, context, settings), v, settings.iterations, settings.tolerance
+    )
     if not k.isfinite().all():
         raise Diverged(f"the influence is not finite at damping {settings.damping:g}")
     log.info("norm of the step %.3g, relative residual %.2g", settings.alpha * k.norm(), residual)
-    moving = [p for p in model.parameters() if p.requires_grad]
+    trainable = [p for p in model.parameters() if p.requires_grad]
     with torch.no_grad():
-        for parameter, step in zip(moving, k.split([p.numel() for p in moving]), strict=True):
+        for parameter, step in zip(trainable, k.split([p.numel() for p in trainable]), strict=True):
             parameter.add_(step.view_as(parameter), alpha=settings.alpha)
 
 
-def mean_gradient(model: Classifier, job: Job, role: str, settings: Settings) -> torch.Tensor:
+def mean_gradient(model: Classifier, context: MethodContext, role: str, settings: Settings) -> torch.Tensor:
     """Gradient of the mean cross-entropy over a role, flat [P] over the parameters that may move."""
-    images, moving = job.images(role), [p for p in model.parameters() if p.requires_grad]
-    total = torch.zeros(sum(p.numel() for p in moving), device=job.device)
-    for index in torch.arange(len(images), device=job.device).split(settings.batch_size):
-        with job.step(f"gradient {role}"):
+    images, trainable = context.images(role), [p for p in model.parameters() if p.requires_grad]
+    total = torch.zeros(sum(p.numel() for p in trainable), device=context.device)
+    for index in torch.arange(len(images), device=context.device).split(settings.batch_size):
+        with context.step(f"gradient {role}"):
             loss = F.cross_entropy(model(to_float(images.pixels[index])), images.labels[index], reduction="sum")
-            total += flat(torch.autograd.grad(loss / len(images), moving))
+            total += flat(torch.autograd.grad(loss / len(images), trainable))
     return total
 
 
-def damped_fisher(model: Classifier, job: Job, settings: Settings) -> Callable[[torch.Tensor], torch.Tensor]:
+def damped_fisher(
+    model: Classifier, context: MethodContext, settings: Settings
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """The map from u [P] to (F + damping · 1) u, with F over a fixed sample of the retain set."""
-    images = job.images("retain")
-    order = torch.randperm(len(images), generator=job.generator("influence sample"))
-    images = images.select(order[: settings.samples].to(job.device))
+    images = context.images("retain")
+    order = torch.randperm(len(images), generator=context.generator("influence sample"))
+    images = images.select(order[: settings.samples].to(context.device))
     weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
     def product(u: torch.Tensor) -> torch.Tensor:
@@ -94,7 +98,7 @@ def damped_fisher(model: Classifier, job: Job, settings: Settings) -> Callable[[
         direction = {name: piece.view_as(p) for (name, p), piece in pieces}
         total = settings.damping * u
         for pixels in images.pixels.split(settings.batch_size):
-            with job.step("product"):
+            with context.step("product"):
                 total += flat(fisher_product(model, weights, to_float(pixels), direction).values()) / len(images)
         return total
 

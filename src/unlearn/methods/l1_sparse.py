@@ -13,13 +13,13 @@ from collections.abc import Iterator
 
 import torch
 
-from unlearn.hyper import Count, NonNegative, Training, dataclass
-from unlearn.job import Batch, Job
-from unlearn.models import Classifier
-from unlearn.training import cross_entropy, fit
+from unlearn.config.settings import Count, NonNegative, Training, dataclass
+from unlearn.models.classifier import Classifier
+from unlearn.training.context import Batch, MethodContext
+from unlearn.training.loop import cross_entropy, fit
 
-SEES = ("retain",)
-GRID = {
+DATA_ROLES = ("retain",)
+TUNING_GRID = {
     "sgd": {"lr": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)},
     "adaptive": {"lr": (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)},
 }
@@ -31,19 +31,19 @@ class Settings(Training):
     plain_epochs: Count = 0
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Minimise the retain cross-entropy plus the epoch's share of the scope's l1 norm."""
     gamma = 0.0
 
     def batches(epoch: int) -> Iterator[Batch]:
         nonlocal gamma
         gamma = penalty(settings, epoch)
-        return job.batches("retain", epoch, settings.batch_size)
+        return context.batches("retain", epoch, settings.batch_size)
 
     def loss(model: Classifier, batch: Batch) -> torch.Tensor:
         return cross_entropy(model, batch) + gamma * sum(p.abs().sum() for p in model.parameters() if p.requires_grad)
 
-    fit(model, settings, job, batches, loss)
+    fit(model, settings, context, batches, loss)
 
 
 def penalty(settings: Settings, epoch: int) -> float:

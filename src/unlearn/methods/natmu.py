@@ -24,14 +24,14 @@ from typing import Literal
 
 import torch
 
-from unlearn.hyper import Count, Natural, NonNegative, Training, dataclass
-from unlearn.images import ImageSet, to_float
-from unlearn.job import Job, mixture
-from unlearn.models import Classifier
-from unlearn.training import fit
+from unlearn.config.settings import Count, Natural, NonNegative, Training, dataclass
+from unlearn.models.classifier import Classifier
+from unlearn.models.images import ImageSet, to_float
+from unlearn.training.context import MethodContext, mixture
+from unlearn.training.loop import fit
 
-SEES = ("retain", "forget")
-GRID = {
+DATA_ROLES = ("retain", "forget")
+TUNING_GRID = {
     "sgd": {"lr": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
     "adaptive": {"lr": (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01)},
 }
@@ -48,22 +48,27 @@ class Settings(Training):
     delta: float = -0.19
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Minimise the cross-entropy over the retain set and the hybrids."""
-    made = hybrids(model, job, settings)
-    retain = job.images("retain")
-    fit(model, settings, job, lambda epoch: mixture(job, retain, made, epoch, settings.batch_size, "retain+hybrids"))
+    made = hybrids(model, context, settings)
+    retain = context.images("retain")
+    fit(
+        model,
+        settings,
+        context,
+        lambda epoch: mixture(context, retain, made, epoch, settings.batch_size, "retain+hybrids"),
+    )
 
 
-def hybrids(model: Classifier, job: Job, settings: Settings) -> ImageSet:
+def hybrids(model: Classifier, context: MethodContext, settings: Settings) -> ImageSet:
     """Four images for each forgotten one, in its order, with its id and the labels of their donors."""
-    forget, retain = job.images("forget"), job.images("retain")
-    weight = masks(*job.spec.shape[1:], settings.delta).to(job.device)
-    labels = wrong_classes(model, job, len(weight), settings.batch_size)
-    donors = deal(retain.labels, labels.flatten(), job.generator("donors")).view_as(labels)
-    pixels = torch.empty((*labels.shape, *job.spec.shape), dtype=torch.uint8, device=job.device)
-    for index in torch.arange(len(forget), device=job.device).split(settings.batch_size):
-        with job.step("hybrids"):
+    forget, retain = context.images("forget"), context.images("retain")
+    weight = masks(*context.spec.shape[1:], settings.delta).to(context.device)
+    labels = wrong_classes(model, context, len(weight), settings.batch_size)
+    donors = deal(retain.labels, labels.flatten(), context.generator("donors")).view_as(labels)
+    pixels = torch.empty((*labels.shape, *context.spec.shape), dtype=torch.uint8, device=context.device)
+    for index in torch.arange(len(forget), device=context.device).split(settings.batch_size):
+        with context.step("hybrids"):
             old, new = forget.pixels[index][:, None].float(), retain.pixels[donors[index]].float()
             pixels[index] = (weight * old + (1 - weight) * new).round().to(torch.uint8)
     return ImageSet(forget.ids.repeat_interleave(len(weight)), pixels.flatten(0, 1), labels.flatten())
@@ -81,17 +86,20 @@ def masks(height: int, width: int, delta: float) -> torch.Tensor:
 
 
 @torch.no_grad()
-def wrong_classes(model: Classifier, job: Job, count: int, batch_size: int) -> torch.Tensor:
+def wrong_classes(model: Classifier, context: MethodContext, count: int, batch_size: int) -> torch.Tensor:
     """For each forgotten image the ``count`` most likely classes, not its own, that have retain images.
 
     int64 [N, count]; shorter lists are repeated. Raises ValueError where there is no such class.
     """
     model.eval()
-    forget, kept = job.images("forget"), job.images("retain").labels.bincount(minlength=job.spec.classes) > 0
+    forget, kept = (
+        context.images("forget"),
+        context.images("retain").labels.bincount(minlength=context.spec.classes) > 0,
+    )
     found = []
-    for index in torch.arange(len(forget), device=job.device).split(batch_size):
-        with job.step("classes"):
-            own = torch.nn.functional.one_hot(forget.labels[index], job.spec.classes).bool()
+    for index in torch.arange(len(forget), device=context.device).split(batch_size):
+        with context.step("classes"):
+            own = torch.nn.functional.one_hot(forget.labels[index], context.spec.classes).bool()
             logits = model(to_float(forget.pixels[index])).masked_fill(own | ~kept, -torch.inf)
             found.append(ranked(logits, count))
     return torch.cat(found)

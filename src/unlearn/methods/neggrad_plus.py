@@ -21,13 +21,13 @@ from collections.abc import Iterator
 
 import torch
 
-from unlearn.hyper import Count, Natural, NonNegative, Share, Training, dataclass
-from unlearn.job import Batch, Job
-from unlearn.models import Classifier
-from unlearn.training import cross_entropy, fit
+from unlearn.config.settings import Count, Natural, NonNegative, Share, Training, dataclass
+from unlearn.models.classifier import Classifier
+from unlearn.training.context import Batch, MethodContext
+from unlearn.training.loop import cross_entropy, fit
 
-SEES = ("retain", "forget")
-GRID = {
+DATA_ROLES = ("retain", "forget")
+TUNING_GRID = {
     "sgd": {"lr": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)},
     "adaptive": {"lr": (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01)},
 }
@@ -42,15 +42,15 @@ class Settings(Training):
     alpha: Share = 0.9999
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Minimise alpha · CE on a retain batch - (1 - alpha) · CE on the next forget batch."""
     partner: Batch | None = None
-    steps = math.ceil(len(job.images("retain")) / settings.batch_size)
+    steps = math.ceil(len(context.images("retain")) / settings.batch_size)
 
     def batches(epoch: int) -> Iterator[Batch]:
         nonlocal partner
-        forget = passes(job, "forget", settings.forget_batch_size, (epoch - 1) * steps)
-        for retain in job.batches("retain", epoch, settings.batch_size):
+        forget = passes(context, "forget", settings.forget_batch_size, (epoch - 1) * steps)
+        for retain in context.batches("retain", epoch, settings.batch_size):
             partner = next(forget)
             yield retain
 
@@ -58,13 +58,13 @@ def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
         kept, lost = cross_entropy(model, retain), cross_entropy(model, partner)
         return settings.alpha * kept - (1 - settings.alpha) * lost
 
-    fit(model, settings, job, batches, loss)
+    fit(model, settings, context, batches, loss)
 
 
-def passes(job: Job, role: str, size: int, first: int) -> Iterator[Batch]:
+def passes(context: MethodContext, role: str, size: int, first: int) -> Iterator[Batch]:
     """Endless batches of a role from the ``first``, counted from 0: one pass after another, each
     freshly shuffled and augmented."""
-    done, within = divmod(first, math.ceil(len(job.images(role)) / size))
-    yield from itertools.islice(job.batches(role, done + 1, size), within, None)
+    done, within = divmod(first, math.ceil(len(context.images(role)) / size))
+    yield from itertools.islice(context.batches(role, done + 1, size), within, None)
     for number in itertools.count(done + 2):
-        yield from job.batches(role, number, size)
+        yield from context.batches(role, number, size)

@@ -1,10 +1,10 @@
 """Control: nothing is forgotten. The pretrained model as it is."""
 
-from unlearn.hyper import dataclass
-from unlearn.job import Job
-from unlearn.models import Classifier
+from unlearn.config.settings import dataclass
+from unlearn.models.classifier import Classifier
+from unlearn.training.context import MethodContext
 
-SEES = ()
+DATA_ROLES = ()
 
 
 @dataclass(frozen=True)
@@ -12,5 +12,5 @@ class Settings:
     pass
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Leave the model untouched."""

@@ -7,13 +7,13 @@ The initialisation and data order come from the same streams as in pretraining, 
 without anything to forget is pretraining.
 """
 
-from unlearn import scopes
-from unlearn.hyper import Training, dataclass
-from unlearn.job import Job
-from unlearn.models import Classifier
-from unlearn.training import fit
+from unlearn.config.settings import Training, dataclass
+from unlearn.models import scopes
+from unlearn.models.classifier import Classifier
+from unlearn.training.context import MethodContext
+from unlearn.training.loop import fit
 
-SEES = ("retain",)
+DATA_ROLES = ("retain",)
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Settings(Training):
     pass
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Reinitialise the scope and train it on the retain set."""
-    scopes.reinitialise(model, job.fresh_model("init"), job.scope)
-    fit(model, settings, job, lambda epoch: job.batches("retain", epoch, settings.batch_size))
+    scopes.reinitialise(model, context.fresh_model("init"), context.scope)
+    fit(model, settings, context, lambda epoch: context.batches("retain", epoch, settings.batch_size))

@@ -19,13 +19,13 @@ from typing import Literal
 
 import torch
 
-from unlearn.hyper import Training, dataclass
-from unlearn.job import Batch, Job
-from unlearn.models import Classifier
-from unlearn.training import fit
+from unlearn.config.settings import Training, dataclass
+from unlearn.models.classifier import Classifier
+from unlearn.training.context import Batch, MethodContext
+from unlearn.training.loop import fit
 
-SEES = ("retain", "forget")
-GRID = {
+DATA_ROLES = ("retain", "forget")
+TUNING_GRID = {
     "sgd": {"lr": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
     "adaptive": {"lr": (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01)},
 }
@@ -38,29 +38,29 @@ class Settings(Training):
     exclude_true: bool = True
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Minimise the cross-entropy to random labels on D_f and to the true ones on D_r."""
-    job, batches = relabelled(job, settings)
-    fit(model, settings, job, batches)
+    context, batches = relabelled(context, settings)
+    fit(model, settings, context, batches)
 
 
-def relabelled(job: Job, settings: Settings) -> tuple[Job, Callable[[int], Iterator[Batch]]]:
+def relabelled(context: MethodContext, settings: Settings) -> tuple[MethodContext, Callable[[int], Iterator[Batch]]]:
     """The job on the data in the order asked for, and its batches of an epoch."""
-    forget, retain = job.images("forget"), job.images("retain")
+    forget, retain = context.images("forget"), context.images("retain")
 
     def wrong(epoch: int) -> torch.Tensor:
-        generator = job.generator("random labels", 0 if settings.relabel == "once" else epoch)
-        return random_labels(forget.labels, job.spec.classes, settings.exclude_true, generator)
+        generator = context.generator("random labels", 0 if settings.relabel == "once" else epoch)
+        return random_labels(forget.labels, context.spec.classes, settings.exclude_true, generator)
 
     def sequential(epoch: int) -> Iterator[Batch]:
         labels = wrong(epoch)
-        for batch in job.batches("forget", epoch, settings.batch_size):
+        for batch in context.batches("forget", epoch, settings.batch_size):
             yield batch._replace(y=labels[batch.rows])
-        yield from job.batches("retain", epoch, settings.batch_size)
+        yield from context.batches("retain", epoch, settings.batch_size)
 
     if settings.order == "sequential":
-        return job, sequential
-    both = replace(job, data={"mixed": forget + retain})
+        return context, sequential
+    both = replace(context, data={"mixed": forget + retain})
 
     def mixed(epoch: int) -> Iterator[Batch]:
         labels = torch.cat([wrong(epoch), retain.labels])

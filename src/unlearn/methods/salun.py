@@ -14,16 +14,16 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from unlearn import scopes
-from unlearn.hyper import NonNegative, Share, Training, dataclass
-from unlearn.images import to_float
-from unlearn.job import Job
+from unlearn.config.settings import NonNegative, Share, Training, dataclass
 from unlearn.methods.rl import relabelled
-from unlearn.models import Classifier
-from unlearn.training import fit
+from unlearn.models import scopes
+from unlearn.models.classifier import Classifier
+from unlearn.models.images import to_float
+from unlearn.training.context import MethodContext
+from unlearn.training.loop import fit
 
-SEES = ("retain", "forget")
-GRID = {
+DATA_ROLES = ("retain", "forget")
+TUNING_GRID = {
     "sgd": {"lr": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
     "adaptive": {"lr": (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01)},
 }
@@ -38,33 +38,35 @@ class Settings(Training):
     density: Share = 0.5
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """RL, with every weight outside the mask restored bit for bit after each step."""
-    scopes.freeze(model, job.scope)
-    moving = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    mask = saliency_mask(saliency(model, job, settings.batch_size), settings.density)
-    kept = [(moving[name], mask[name], moving[name].detach().clone()) for name in moving if not mask[name].all()]
+    scopes.freeze(model, context.scope)
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    mask = saliency_mask(saliency(model, context, settings.batch_size), settings.density)
+    kept = [
+        (trainable[name], mask[name], trainable[name].detach().clone()) for name in trainable if not mask[name].all()
+    ]
 
     @torch.no_grad()
     def restore(_: Classifier) -> None:
         for parameter, moves, original in kept:
             parameter.copy_(torch.where(moves, parameter, original))
 
-    job, batches = relabelled(job, settings)
-    fit(model, settings, job, batches, after_step=restore)
+    context, batches = relabelled(context, settings)
+    fit(model, settings, context, batches, after_step=restore)
 
 
-def saliency(model: Classifier, job: Job, batch_size: int) -> dict[str, torch.Tensor]:
+def saliency(model: Classifier, context: MethodContext, batch_size: int) -> dict[str, torch.Tensor]:
     """|gradient of the mean forget loss| by parameter name, for the parameters that may move."""
     model.eval()
-    moving = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    images = job.images("forget")
-    total = {name: torch.zeros_like(p) for name, p in moving.items()}
-    for index in torch.arange(len(images), device=job.device).split(batch_size):
-        with job.step("saliency"):
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    images = context.images("forget")
+    total = {name: torch.zeros_like(p) for name, p in trainable.items()}
+    for index in torch.arange(len(images), device=context.device).split(batch_size):
+        with context.step("saliency"):
             loss = F.cross_entropy(model(to_float(images.pixels[index])), images.labels[index], reduction="sum")
             for accumulated, gradient in zip(
-                total.values(), torch.autograd.grad(loss / len(images), list(moving.values())), strict=True
+                total.values(), torch.autograd.grad(loss / len(images), list(trainable.values())), strict=True
             ):
                 accumulated += gradient
     return {name: value.abs() for name, value in total.items()}

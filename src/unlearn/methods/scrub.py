@@ -16,13 +16,13 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from unlearn.hyper import Count, Natural, NonNegative, Positive, Training, dataclass
-from unlearn.job import Batch, Job
-from unlearn.models import Classifier
-from unlearn.training import fit
+from unlearn.config.settings import Count, Natural, NonNegative, Positive, Training, dataclass
+from unlearn.models.classifier import Classifier
+from unlearn.training.context import Batch, MethodContext
+from unlearn.training.loop import fit
 
-SEES = ("retain", "forget")
-GRID = {
+DATA_ROLES = ("retain", "forget")
+TUNING_GRID = {
     "sgd": {"lr": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)},
     "adaptive": {"lr": (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)},
 }
@@ -39,14 +39,14 @@ class Settings(Training):
     temperature: Positive = 4.0
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Alternate the forgetting and the remembering pass; one optimiser serves both."""
     teacher = copy.deepcopy(model).requires_grad_(False).eval()
 
     def passes(epoch: int) -> Iterator[Batch]:
         if epoch <= settings.msteps:
-            yield from job.batches("forget", epoch, settings.forget_batch_size)
-        yield from job.batches("retain", epoch, settings.batch_size)
+            yield from context.batches("forget", epoch, settings.forget_batch_size)
+        yield from context.batches("retain", epoch, settings.batch_size)
 
     def loss(student: Classifier, batch: Batch) -> torch.Tensor:
         logits = student(batch.x)
@@ -57,7 +57,7 @@ def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
             return -apart
         return settings.gamma * F.cross_entropy(logits, batch.y) + settings.alpha * apart
 
-    fit(model, settings, job, passes, loss)
+    fit(model, settings, context, passes, loss)
 
 
 def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:

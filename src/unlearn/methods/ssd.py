@@ -18,15 +18,15 @@ import logging
 import torch
 import torch.nn.functional as F
 
-from unlearn import scopes
-from unlearn.hyper import Natural, NonNegative, dataclass
-from unlearn.images import ImageSet, to_float
-from unlearn.job import Job
-from unlearn.models import Classifier
-from unlearn.training import Diverged
+from unlearn.config.settings import Natural, NonNegative, dataclass
+from unlearn.models import scopes
+from unlearn.models.classifier import Classifier
+from unlearn.models.images import ImageSet, to_float
+from unlearn.training.context import MethodContext
+from unlearn.training.loop import Diverged
 
-SEES = ("retain", "forget")
-GRID = {"alpha": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)}
+DATA_ROLES = ("retain", "forget")
+TUNING_GRID = {"alpha": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)}
 
 log = logging.getLogger("unlearn")
 
@@ -38,17 +38,17 @@ class Settings:
     batch_size: Natural = 128
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Dampen the scope's weights that are specialised on the forget set."""
-    scopes.freeze(model, job.scope)
+    scopes.freeze(model, context.scope)
     model.eval()
-    forget, retain = job.images("forget"), job.images("retain")
+    forget, retain = context.images("forget"), context.images("retain")
     whole = retain + forget
     whole = whole.select(whole.ids.argsort())
-    to_forget = importances(model, job, forget, settings.batch_size)
-    to_all = importances(model, job, whole, settings.batch_size)
+    to_forget = importances(model, context, forget, settings.batch_size)
+    to_all = importances(model, context, whole, settings.batch_size)
     shrunk = 0
-    with job.step("dampen"), torch.no_grad():
+    with context.step("dampen"), torch.no_grad():
         for name, parameter in model.named_parameters():
             if name in to_forget:
                 factor = dampening(to_forget[name], to_all[name], settings)
@@ -57,15 +57,17 @@ def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
     log.info("%d of %d weights dampened", shrunk, sum(value.numel() for value in to_forget.values()))
 
 
-def importances(model: Classifier, job: Job, images: ImageSet, batch_size: int) -> dict[str, torch.Tensor]:
+def importances(
+    model: Classifier, context: MethodContext, images: ImageSet, batch_size: int
+) -> dict[str, torch.Tensor]:
     """Mean over batches of the squared gradient, by name of the parameters that may move."""
-    moving = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    total = {name: torch.zeros_like(p) for name, p in moving.items()}
-    batches = torch.arange(len(images), device=job.device).split(batch_size)
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    total = {name: torch.zeros_like(p) for name, p in trainable.items()}
+    batches = torch.arange(len(images), device=context.device).split(batch_size)
     for index in batches:
-        with job.step("importance"):
+        with context.step("importance"):
             loss = F.cross_entropy(model(to_float(images.pixels[index])), images.labels[index])
-            gradients = torch.autograd.grad(loss, list(moving.values()))
+            gradients = torch.autograd.grad(loss, list(trainable.values()))
             for accumulated, gradient in zip(total.values(), gradients, strict=True):
                 accumulated.addcmul_(gradient, gradient, value=1 / len(batches))
     if bad := [name for name, value in total.items() if not value.isfinite().all()]:

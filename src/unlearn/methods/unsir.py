@@ -20,15 +20,15 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from unlearn.hyper import Budget, Count, Natural, NonNegative, Positive, Training, dataclass
-from unlearn.images import ImageSet
-from unlearn.job import Job, mixture
-from unlearn.models import Classifier
-from unlearn.training import fit
+from unlearn.config.settings import Budget, Count, Natural, NonNegative, Positive, Training, dataclass
+from unlearn.models.classifier import Classifier
+from unlearn.models.images import ImageSet
+from unlearn.training.context import MethodContext, mixture
+from unlearn.training.loop import fit
 
-SEES = ("retain",)
+DATA_ROLES = ("retain",)
 FORGET_KINDS = ("class",)
-GRID = {
+TUNING_GRID = {
     "sgd": {"lr": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
     "adaptive": {"lr": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
 }
@@ -52,20 +52,20 @@ class Settings(Training):
     images_per_class: Budget = 1000
 
 
-def unlearn(model: Classifier, job: Job, settings: Settings) -> None:
+def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Noise, impair, repair. Raises ValueError if every class has retain images."""
-    retain = job.images("retain")
-    gone = sorted(set(range(job.spec.classes)) - set(retain.labels.tolist()))
+    retain = context.images("retain")
+    gone = sorted(set(range(context.spec.classes)) - set(retain.labels.tolist()))
     if not gone:
         raise ValueError("unsir forgets whole classes, but every class has retain images")
-    some = retain.select(sample(retain.labels, settings.images_per_class, job.generator("retain sample")))
-    noise = noise_set(model, job, gone, settings)
-    fit(model, settings, job, lambda epoch: mixture(job, some, noise, epoch, settings.batch_size, "impair"))
+    some = retain.select(sample(retain.labels, settings.images_per_class, context.generator("retain sample")))
+    noise = noise_set(model, context, gone, settings)
+    fit(model, settings, context, lambda epoch: mixture(context, some, noise, epoch, settings.batch_size, "impair"))
 
-    repair = replace(job, data={"repair": some}, history=[])
+    repair = replace(context, data={"repair": some}, history=[])
     recipe = replace(settings, epochs=settings.repair_epochs, lr=settings.repair_lr)
     fit(model, recipe, repair, lambda epoch: repair.batches("repair", epoch, settings.batch_size))
-    job.history += [{**row, "epoch": settings.epochs + row["epoch"]} for row in repair.history]
+    context.history += [{**row, "epoch": settings.epochs + row["epoch"]} for row in repair.history]
 
 
 def sample(labels: torch.Tensor, count: int | None, generator: torch.Generator) -> torch.Tensor:
@@ -75,23 +75,23 @@ def sample(labels: torch.Tensor, count: int | None, generator: torch.Generator) 
     return torch.cat(chosen).sort().values
 
 
-def noise_set(model: Classifier, job: Job, classes: list[int], settings: Settings) -> ImageSet:
+def noise_set(model: Classifier, context: MethodContext, classes: list[int], settings: Settings) -> ImageSet:
     """``noise_repeats`` copies of each class's noise images, labelled with the class; ids all -1."""
-    pixels = torch.cat([noise_images(model, job, label, settings) for label in classes])
-    labels = torch.tensor(classes, device=job.device).repeat_interleave(settings.noise_images)
+    pixels = torch.cat([noise_images(model, context, label, settings) for label in classes])
+    labels = torch.tensor(classes, device=context.device).repeat_interleave(settings.noise_images)
     times = settings.noise_repeats
     return ImageSet(labels.new_full((times * len(labels),), -1), pixels.repeat(times, 1, 1, 1), labels.repeat(times))
 
 
-def noise_images(model: Classifier, job: Job, label: int, settings: Settings) -> torch.Tensor:
+def noise_images(model: Classifier, context: MethodContext, label: int, settings: Settings) -> torch.Tensor:
     """Float images [B, C, H, W], in a batch's scale, that ``model`` finds as unlike ``label`` as it can."""
     model.requires_grad_(False).eval()
-    start = torch.randn(settings.noise_images, *job.spec.shape, generator=job.generator(f"noise {label}"))
-    noise = start.to(job.device).requires_grad_(True)
-    y = torch.full((len(noise),), label, device=job.device)
+    start = torch.randn(settings.noise_images, *context.spec.shape, generator=context.generator(f"noise {label}"))
+    noise = start.to(context.device).requires_grad_(True)
+    y = torch.full((len(noise),), label, device=context.device)
     optimizer = torch.optim.Adam([noise], settings.noise_lr)
     for _ in range(settings.noise_steps):
-        with job.step("noise"):
+        with context.step("noise"):
             error = F.cross_entropy(model(noise * model.std + model.mean), y)
             loss = settings.noise_norm * noise.square().sum((1, 2, 3)).mean() - error
             optimizer.zero_grad(set_to_none=True)

@@ -4,20 +4,25 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn import schema, tables
 from unlearn.analysis.comparisons import compare
 from unlearn.analysis.conjectures import Settings, conclude
 from unlearn.analysis.correlations import correlate
 from unlearn.analysis.gates import doubt, mark
+from unlearn.analysis.radii import headlines
+from unlearn.io import tables
+from unlearn.io.schema.comparisons import COMPARISONS
+from unlearn.io.schema.conjectures import CONJECTURES
+from unlearn.io.schema.correlations import CORRELATIONS
+from unlearn.io.schema.gates import GATES
+from unlearn.io.schema.metrics import METRICS
+from unlearn.io.schema.trajectory import TRAJECTORY
 from unlearn.metrics.fairness_gap import relative_gap
-from unlearn.provenance import record
-from unlearn.radii import headlines
 
 
 def analyse(
     metrics: str,
     gates: str,
-    grid: str,
+    radii: str,
     trajectory: str,
     comparisons: str,
     correlations: str,
@@ -26,17 +31,17 @@ def analyse(
 ) -> None:
     """``settings``: confidence, resamples, seed; the attack that conjectures are judged by, and the
     norms of all; ``trajectory``: the fairness-gap along pretraining."""
-    frame = tables.read(schema.METRICS, metrics).to_pandas()
-    radii = headlines(grid, settings["norms"])
+    frame = tables.read(METRICS, metrics).to_pandas()
+    headline = headlines(radii, settings["norms"])
     resampling = settings["confidence"], settings["resamples"], settings["seed"]
-    compared = mark(compare(frame, *resampling), tables.read(schema.GATES, gates).to_pandas())
-    tables.write(schema.COMPARISONS, comparisons, compared, record(settings))
-    correlated = correlate(frame, *resampling, radii)
-    tables.write(schema.CORRELATIONS, correlations, correlated, record(settings))
-    followed = along(tables.read(schema.TRAJECTORY, trajectory).to_pandas())
-    judged = Settings(*resampling, settings["attack"], radii)
-    verdicts = doubt(conclude(frame, correlated, followed, judged), tables.read(schema.GATES, gates).to_pandas())
-    tables.write(schema.CONJECTURES, conjectures, verdicts, record(settings))
+    compared = mark(compare(frame, *resampling), tables.read(GATES, gates).to_pandas())
+    tables.write(COMPARISONS, comparisons, compared, {"settings": settings})
+    correlated = correlate(frame, *resampling, headline)
+    tables.write(CORRELATIONS, correlations, correlated, {"settings": settings})
+    followed = along(tables.read(TRAJECTORY, trajectory).to_pandas())
+    judged = Settings(*resampling, settings["attack"], headline)
+    verdicts = doubt(conclude(frame, correlated, followed, judged), tables.read(GATES, gates).to_pandas())
+    tables.write(CONJECTURES, conjectures, verdicts, {"settings": settings})
 
 
 def along(trajectory: pd.DataFrame) -> pd.DataFrame:

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import checkpoint, images, registry, schema, tables
-from unlearn.progress import NOTHING, Progress
-from unlearn.provenance import record
-from unlearn.radii import radii
-from unlearn.robustness import AttackError, search
-from unlearn.schema import Run
+from unlearn.analysis.radii import ascending
+from unlearn.config import plugins
+from unlearn.evaluation.attack_search import AttackError, search
+from unlearn.io import tables
+from unlearn.io.progress import NOTHING, Progress
+from unlearn.io.schema.adversarial import ADVERSARIAL
+from unlearn.models import checkpoint, images
+from unlearn.models.device import prepare
+from unlearn.run import Run
 
 log = logging.getLogger("unlearn")
 
@@ -19,25 +22,26 @@ SEED = 0  # of the sample and of the attack's noise: the same for all runs, so t
 
 
 def attack(
-    run: dict[str, Any],
+    run: Run,
     attack: str,
     model: str,
     dataset: str,
     split: str,
-    grid: str,
+    radii: str,
     out: str,
     settings: dict[str, Any],
     device: str,
     progress: Progress = NOTHING,
 ) -> None:
-    """``settings``: the attack's own, and ``samples`` per role; ``grid``: the study's radii.
+    """``settings``: the attack's own, and ``samples`` per role; ``radii``: the study's radii.
 
     An attack that aims to recover labels runs on the forget set alone.
     """
+    device = prepare(device)
     net = checkpoint.load(model, device)
-    plugin, own = registry.load("attacks", attack), registry.settings("attacks", attack, settings["attack"])
+    plugin, own = plugins.load("attacks", attack), plugins.settings("attacks", attack, settings["attack"])
     aim = getattr(plugin, "AIM", "fool")
-    eps = radii(grid, plugin.NORM)
+    eps = ascending(radii, plugin.THREAT_NORM)
     roles = tuple(settings["samples"]) if aim == "fool" else ("forget",)
     sets = images.by_role(dataset, split, roles)
     sets = {role: images.stratified(found, settings["samples"][role], SEED) for role, found in sets.items()}
@@ -45,14 +49,14 @@ def attack(
     role = np.repeat(list(sets), [len(found) for found in sets.values()])
     try:
         found = search(
-            net, chosen, eps, lambda m, e: plugin.build(m, e, own), SEED, plugin.NORM, aim, progress=progress
+            net, chosen, eps, lambda m, e: plugin.build(m, e, own), SEED, plugin.THREAT_NORM, aim, progress=progress
         )
     except AttackError as error:
         raise AttackError(f"attacks/{attack}.py: {error}") from error
     columns = {
         "attack": np.repeat(attack, len(chosen)),
         "aim": np.repeat(aim, len(chosen)),
-        "norm": np.repeat(plugin.NORM, len(chosen)),
+        "norm": np.repeat(plugin.THREAT_NORM, len(chosen)),
         "id": chosen.ids.cpu().numpy(),
         "role": role,
         "label": chosen.labels.cpu().numpy(),
@@ -61,15 +65,14 @@ def attack(
         "distance": found.distance.cpu().numpy(),
         "by": found.by,
     }
-    described = record(
-        settings,
-        run=run,
-        attack=attack,
-        device=device,
-        grid=eps,
-        checks={**asdict(found.checks), "members": found.members},
-    )
-    tables.write(schema.ADVERSARIAL, out, columns, described, Run(**run))
+    described = {
+        "settings": settings,
+        "attack": attack,
+        "device": str(device),
+        "grid": eps,
+        "checks": {**asdict(found.checks), "members": found.members},
+    }
+    tables.write(ADVERSARIAL, out, columns, described, run)
     for name in sets:
         smallest = columns["eps"][role == name]
         left = [f"{e:g}: {1 - (smallest <= e).mean():.3f}" for e in (0, *eps)]

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import registry, schema, tables
+from unlearn.config import plugins
 from unlearn.data import DataError, Images, Source
-from unlearn.provenance import record
+from unlearn.io import tables
+from unlearn.io.schema.dataset import DATASET
 
 log = logging.getLogger("unlearn")
 
@@ -17,7 +18,7 @@ def dataset(out: str, settings: dict[str, Any]) -> None:
     """``settings``: the source's ``name`` and its own settings. Raises DataError for bad data."""
     options = {key: value for key, value in settings.items() if key != "name"}
     where = f"data {settings['name']!r}"
-    source = registry.load("data", settings["name"]).load(registry.settings("data", settings["name"], options))
+    source = plugins.load("data", settings["name"]).load(plugins.settings("data", settings["name"], options))
     if not isinstance(source, Source):
         raise DataError(f"{where}: load gives a {type(source).__name__}, must give a Source")
     if len(set(source.classes)) != len(source.classes) or len(source.classes) < 2:
@@ -27,9 +28,9 @@ def dataset(out: str, settings: dict[str, Any]) -> None:
     if first is None:
         raise DataError(f"{where}: needs training and test images, has none")
     shape = first.pixels.shape[1:]
-    metadata = record(settings, classes=source.classes, shape=list(shape))
+    metadata = {"settings": settings, "classes": source.classes, "shape": list(shape)}
     count, labels = 0, {"train": set(), "test": set()}
-    with tables.Writer(schema.DATASET, out, metadata) as writer:
+    with tables.Writer(DATASET, out, metadata) as writer:
         for chunk in chain([first], chunks):
             _check(chunk, shape, len(source.classes), where)
             ids = np.arange(count, count + len(chunk.labels))

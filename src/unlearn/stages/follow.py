@@ -3,27 +3,31 @@
 from collections.abc import Iterator
 from typing import Any
 
-from unlearn import checkpoint, images, schema, tables
-from unlearn.activations import spreads
+import torch
+
+from unlearn.evaluation.activations import spreads
+from unlearn.io import tables
+from unlearn.io.schema.trajectory import TRAJECTORY
 from unlearn.metrics.accuracy import accuracy
-from unlearn.models import Classifier
-from unlearn.provenance import record
+from unlearn.models import checkpoint, images
+from unlearn.models.classifier import Classifier
+from unlearn.models.device import prepare
+from unlearn.run import Run
 from unlearn.stages.predict import logits
 
 
-def follow(
-    model: str, snapshots: str, dataset: str, out: str, arch: str, seed: int, settings: dict[str, Any], device: str
-) -> None:
+def follow(run: Run, model: str, snapshots: str, dataset: str, out: str, settings: dict[str, Any], device: str) -> None:
     """Of every snapshot and of the final ``model``, on test images; ``settings``: as for probe."""
+    device = prepare(device)
     found = images.test_set(dataset)
-    with tables.Writer(schema.TRAJECTORY, out, record(settings, device=device)) as writer:
+    with tables.Writer(TRAJECTORY, out, {"settings": settings, "device": str(device)}) as writer:
         for epoch, net in along(model, snapshots, device):
             right = accuracy(found.labels.numpy(), logits(net, found, device))
             rows = list(spreads(net, found.to(device), settings["at"], settings["sigma"]))
             writer.write(
                 {
-                    "arch": [arch] * len(rows),
-                    "seed": [seed] * len(rows),
+                    "arch": [run.arch] * len(rows),
+                    "seed": [run.seed] * len(rows),
                     "epoch": [epoch] * len(rows),
                     "accuracy": [right] * len(rows),
                     "layer": [row.layer for row in rows],
@@ -34,7 +38,7 @@ def follow(
             )
 
 
-def along(model: str, snapshots: str, device: str) -> Iterator[tuple[int, Classifier]]:
+def along(model: str, snapshots: str, device: torch.device) -> Iterator[tuple[int, Classifier]]:
     """(epoch, model as it was then), the final one last."""
     net = checkpoint.load(model, device)
     final = {name: tensor.clone() for name, tensor in net.state_dict().items()}

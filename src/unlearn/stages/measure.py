@@ -8,23 +8,29 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from unlearn import registry, schema, tables
+from unlearn.config import plugins
+from unlearn.io import tables
+from unlearn.io.schema.activations import ACTIVATIONS
+from unlearn.io.schema.adversarial import ADVERSARIAL
+from unlearn.io.schema.cost import COST
+from unlearn.io.schema.metrics import METRICS
+from unlearn.io.schema.predictions import PREDICTIONS
+from unlearn.io.tables import Table
 from unlearn.metrics import Evidence, MetricError, References, Row
-from unlearn.provenance import record
-from unlearn.schema import Run
+from unlearn.run import REFERENCE, Run
 
 
 def measure(
-    run: dict[str, Any],
+    run: Run,
     predictions: str,
     adversarial: Sequence[str],
     activations: str,
     cost: str,
     retrain_predictions: str,
     original_predictions: str,
-    retrain_metrics: str | None,
     out: str,
     metrics: Sequence[str],
+    retrain_metrics: str | None = None,
 ) -> None:
     """``metrics``: names of metric files; ``retrain_*`` and ``original_*``: tables of exact retraining
     and of the original for the same architecture, forget set and seed. ``retrain_metrics`` is None
@@ -33,19 +39,19 @@ def measure(
     Raises MetricError naming the metric that is not defined here, or a reference that is missing or
     another run's.
     """
-    exact = (run["method"], run["scope"]) == ("retrain", "all")
+    exact = (run.method, run.scope) == REFERENCE
     if retrain_metrics is None and not exact:
-        raise MetricError(f"{run['method']}-{run['scope']} needs the metrics of exact retraining")
+        raise MetricError(f"{run.method}-{run.scope} needs the metrics of exact retraining")
     evidence = load(predictions, adversarial, activations, cost)
-    modules = {name: registry.load("metrics", name) for name in metrics}
+    modules = {name: plugins.load("metrics", name) for name in metrics}
     absolute = [
         row for name, m in modules.items() if hasattr(m, "compute") for row in _compute(name, m.compute, evidence)
     ]
     evidence = dataclasses.replace(evidence, metrics=frame(absolute))
-    known = evidence.metrics if exact else _reference(schema.METRICS, retrain_metrics, run, "retrain").to_pandas()
+    known = evidence.metrics if exact else _reference(METRICS, retrain_metrics, run, "retrain").to_pandas()
     references = References(
-        Evidence(*_predicted(_reference(schema.PREDICTIONS, retrain_predictions, run, "retrain")), metrics=known),
-        Evidence(*_predicted(_reference(schema.PREDICTIONS, original_predictions, run, "original"))),
+        Evidence(*_predicted(_reference(PREDICTIONS, retrain_predictions, run, "retrain")), metrics=known),
+        Evidence(*_predicted(_reference(PREDICTIONS, original_predictions, run, "original"))),
     )
     relative = [
         row
@@ -54,15 +60,15 @@ def measure(
         for row in _compute(name, m.compute_relative, evidence, references)
     ]
     columns = frame(absolute + relative)
-    tables.write(schema.METRICS, out, columns, record({"metrics": list(metrics)}, run=run), Run(**run))
+    tables.write(METRICS, out, columns, {"settings": {"metrics": list(metrics)}}, run)
 
 
 def load(predictions: str, adversarial: Sequence[str], activations: str, cost: str) -> Evidence:
     """A run's Evidence from its files."""
     return Evidence(
-        *_predicted(tables.read(schema.PREDICTIONS, predictions)),
-        activations=_whole_layers(tables.read(schema.ACTIVATIONS, activations).to_pandas()),
-        cost=tables.read(schema.COST, cost).to_pandas(),
+        *_predicted(tables.read(PREDICTIONS, predictions)),
+        activations=_whole_layers(tables.read(ACTIVATIONS, activations).to_pandas()),
+        cost=tables.read(COST, cost).to_pandas(),
         **_attacked(adversarial),
     )
 
@@ -73,7 +79,7 @@ def _whole_layers(activations: pd.DataFrame) -> pd.DataFrame:
 
 def _attacked(paths: Sequence[str]) -> dict[str, Any]:
     """The attack's images by what it aimed at, and by attack its radii and its checks."""
-    images = pa.concat_tables([tables.read(schema.ADVERSARIAL, path) for path in paths]).to_pandas()
+    images = pa.concat_tables([tables.read(ADVERSARIAL, path) for path in paths]).to_pandas()
     described = {found["attack"]: found for found in map(tables.metadata, paths)}
     return {
         "adversarial": images[images["aim"] == "fool"].reset_index(drop=True),
@@ -105,7 +111,7 @@ def _predicted(table: pa.Table) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def _compute(name: str, function: Any, *arguments: Evidence | References) -> list[Row]:
-    declared = registry.load("metrics", name).METRICS
+    declared = plugins.load("metrics", name).METRICS
     try:
         found = list(function(*arguments))
     except MetricError as error:
@@ -117,10 +123,14 @@ def _compute(name: str, function: Any, *arguments: Evidence | References) -> lis
     return found
 
 
-def _reference(kind: schema.Table, path: str, run: dict[str, Any], method: str) -> pa.Table:
+def _reference(kind: Table, path: str, run: Run, method: str) -> pa.Table:
     """A table of ``method`` on all layers. Raises MetricError unless it belongs to this run's group."""
     table = tables.read(kind, path)
-    for key, wanted in (*((key, run[key]) for key in ("arch", "forget", "seed")), ("method", method), ("scope", "all")):
+    for key, wanted in (
+        *((key, getattr(run, key)) for key in ("arch", "forget", "seed")),
+        ("method", method),
+        ("scope", "all"),
+    ):
         if (found := set(table[key].unique().to_pylist())) != {wanted}:
             raise MetricError(f"{path}: is the reference of {key} {found}, not {wanted}")
     return table

@@ -1,24 +1,25 @@
 """predict: per-sample logits and linearised margin of a run's model, for every role."""
 
-from typing import Any
-
 import numpy as np
 import torch
 
-from unlearn import checkpoint, images, schema, tables
-from unlearn.models import Classifier
-from unlearn.provenance import record
-from unlearn.schema import Run
+from unlearn.io import tables
+from unlearn.io.schema.predictions import PREDICTIONS
+from unlearn.models import checkpoint, images
+from unlearn.models.classifier import Classifier
+from unlearn.models.device import prepare
+from unlearn.run import Run
 
 BATCH = 512
 GRADIENT_BATCH = 128
 
 
-def predict(run: dict[str, Any], model: str, dataset: str, split: str, out: str, device: str) -> None:
+def predict(run: Run, model: str, dataset: str, split: str, out: str, device: str) -> None:
     """Evaluation mode, float32, no augmentation."""
+    device = prepare(device)
     net = checkpoint.load(model, device)
     sets = images.by_role(dataset, split, ("retain", "forget", "test"))
-    with tables.Writer(schema.PREDICTIONS, out, record(run=run, device=device), Run(**run)) as writer:
+    with tables.Writer(PREDICTIONS, out, {"device": str(device)}, run) as writer:
         for role, found in sets.items():
             outputs, margins = examine(net, found, device)
             writer.write(
@@ -33,14 +34,14 @@ def predict(run: dict[str, Any], model: str, dataset: str, split: str, out: str,
 
 
 @torch.no_grad()
-def logits(net: Classifier, found: images.ImageSet, device: str) -> np.ndarray:
+def logits(net: Classifier, found: images.ImageSet, device: torch.device) -> np.ndarray:
     """Float32 [N, C] of a model in evaluation mode."""
     net.eval()
     parts = [net(images.to_float(pixels.to(device))).float().cpu() for pixels in found.pixels.split(BATCH)]
     return torch.cat(parts).numpy()
 
 
-def examine(net: Classifier, found: images.ImageSet, device: str) -> tuple[np.ndarray, np.ndarray]:
+def examine(net: Classifier, found: images.ImageSet, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
     """Logits float32 [N, C] and linearised margins float64 [N] (see ``unlearn.metrics.linearised_margin``),
     NaN where the margin has no gradient; evaluation mode."""
     net.eval().requires_grad_(False)

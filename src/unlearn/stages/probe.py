@@ -2,19 +2,20 @@
 
 from typing import Any
 
-from unlearn import checkpoint, images, schema, tables
-from unlearn.activations import spreads
-from unlearn.provenance import record
-from unlearn.schema import Run
+from unlearn.evaluation.activations import spreads
+from unlearn.io import tables
+from unlearn.io.schema.activations import ACTIVATIONS
+from unlearn.models import checkpoint, images
+from unlearn.models.device import prepare
+from unlearn.run import Run
 
 
-def probe(
-    run: dict[str, Any], model: str, dataset: str, split: str, out: str, settings: dict[str, Any], device: str
-) -> None:
-    """``settings``: at, sigma, channels and roles; see ``unlearn.activations``."""
+def probe(run: Run, model: str, dataset: str, split: str, out: str, settings: dict[str, Any], device: str) -> None:
+    """``settings``: at, sigma, channels and roles; see ``unlearn.evaluation.activations``."""
+    device = prepare(device)
     net = checkpoint.load(model, device)
     sets = images.by_role(dataset, split, tuple(settings["roles"]))
-    with tables.Writer(schema.ACTIVATIONS, out, record(settings, run=run, device=device), Run(**run)) as writer:
+    with tables.Writer(ACTIVATIONS, out, {"settings": settings, "device": str(device)}, run) as writer:
         for role, found in sets.items():
             rows = list(spreads(net, found.to(device), settings["at"], settings["sigma"], settings["channels"]))
             writer.write(

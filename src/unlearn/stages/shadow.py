@@ -10,33 +10,39 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from unlearn import images, schema, tables
-from unlearn.progress import NOTHING, Progress
-from unlearn.provenance import record
-from unlearn.stages import predict, train
+from unlearn.io import tables
+from unlearn.io.columns import SHADOWED_KEY
+from unlearn.io.progress import NOTHING, Progress
+from unlearn.io.schema.shadow import SHADOW
+from unlearn.models import images
+from unlearn.models.device import prepare
+from unlearn.run import Run
+from unlearn.stages import predict
+from unlearn.stages.unlearn import chosen, unlearned
 
 STATUS = {"retain": "retained", "forget": "forgotten", "unseen": "unseen"}  # by role in the shadow's split
 
 
 def shadow(
-    run: dict[str, Any],
+    run: Run,
     number: int,
     dataset: str,
     split: str,
-    original: str | None,
-    tuning: str | None,
     out: str,
     settings: dict[str, Any],
     device: str,
+    original: str | None = None,
+    tuning: str | None = None,
     progress: Progress = NOTHING,
 ) -> None:
     """``run``: identity of shadow ``number``'s run of a method; ``split``: that of ``shadow_split``;
     ``original`` and ``tuning`` as in unlearning."""
     if tuning:
-        settings = {**settings, "method": {**settings["method"], **train.chosen(tuning)}}
-    net, _ = train.unlearned(schema.Run(**run), dataset, split, original, settings, device, progress)
-    identity = {**{key: run[key] for key in schema.SHADOWED_KEY}, "shadow": number}
-    with tables.Writer(schema.SHADOW, out, record(settings, run=run, device=device)) as writer:
+        settings = {**settings, "method": {**settings["method"], **chosen(tuning)}}
+    device = prepare(device)
+    net, _ = unlearned(run, dataset, split, original, settings, device, progress)
+    identity = {**{key: getattr(run, key) for key in SHADOWED_KEY}, "shadow": number}
+    with tables.Writer(SHADOW, out, {"settings": settings, "run": vars(run), "device": str(device)}) as writer:
         for role, found in images.by_role(dataset, split, tuple(STATUS)).items():
             constant = {
                 key: np.repeat(value, len(found)) for key, value in {**identity, "status": STATUS[role]}.items()

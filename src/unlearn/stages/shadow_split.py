@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import schema, tables
-from unlearn.provenance import record
+from unlearn.io import tables
+from unlearn.io.schema.dataset import DATASET
+from unlearn.io.schema.split import SPLIT
 from unlearn.stages.split import SplitError
 
 log = logging.getLogger("unlearn")
@@ -21,7 +22,7 @@ def shadow_split(dataset: str, half: str, split: str, shadow: int, settings: dic
 
     Raises SplitError for a fraction that forgets no image of the half, or all of it.
     """
-    table = tables.read(schema.DATASET, dataset, ["id", "split"])
+    table = tables.read(DATASET, dataset, ["id", "split"])
     ids = table["id"].to_numpy()
     training = table["split"].to_numpy(zero_copy_only=False) == "train"
     learned = np.random.default_rng([settings["seed"], shadow]).permutation(ids[training])[: training.sum() // 2]
@@ -29,8 +30,8 @@ def shadow_split(dataset: str, half: str, split: str, shadow: int, settings: dic
     if not 0 < count < len(learned):
         raise SplitError(f"settings.ulira.fraction: forgets {count} of a shadow's {len(learned)} images")
     role = np.where(training, np.where(np.isin(ids, learned), "retain", "unseen"), "test")
-    metadata = record(settings, shadow=shadow)
-    tables.write(schema.SPLIT, half, {"id": ids, "role": role}, metadata)
+    metadata = {"settings": settings, "shadow": shadow}
+    tables.write(SPLIT, half, {"id": ids, "role": role}, metadata)
     role = np.where(np.isin(ids, learned[:count]), "forget", role)
-    tables.write(schema.SPLIT, split, {"id": ids, "role": role}, metadata)
+    tables.write(SPLIT, split, {"id": ids, "role": role}, metadata)
     log.info("shadow %d: forget %d of %d images", shadow, count, len(learned))

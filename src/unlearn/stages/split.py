@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import schema, tables
-from unlearn.provenance import record
+from unlearn.io import tables
+from unlearn.io.schema.dataset import DATASET
+from unlearn.io.schema.split import SPLIT
 
 log = logging.getLogger("unlearn")
 
@@ -21,7 +22,7 @@ def split(dataset: str, out: str, forget: str, settings: dict[str, Any]) -> None
 
     Raises SplitError for a forget set that is empty, is everything but one class, or names what is not there.
     """
-    table = tables.read(schema.DATASET, dataset, ["id", "split", "label"])
+    table = tables.read(DATASET, dataset, ["id", "split", "label"])
     ids, labels = table["id"].to_numpy(), table["label"].to_numpy()
     training = table["split"].to_numpy(zero_copy_only=False) == "train"
     key = f"settings.forgets.{forget}"
@@ -31,7 +32,7 @@ def split(dataset: str, out: str, forget: str, settings: dict[str, Any]) -> None
     if len(np.unique(labels[training & ~np.isin(ids, chosen)])) < 2:
         raise SplitError(f"{key}: what it retains is of one class, and a fairness-gap needs two")
     role = np.where(training, np.where(np.isin(ids, chosen), "forget", "retain"), "test")
-    tables.write(schema.SPLIT, out, {"id": ids, "role": role}, record(settings, forget=forget))
+    tables.write(SPLIT, out, {"id": ids, "role": role}, {"settings": settings, "forget": forget})
     log.info("%s: forget %d, retain %d, test %d", forget, *((role == r).sum() for r in ("forget", "retain", "test")))
 
 

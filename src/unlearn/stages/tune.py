@@ -10,13 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import images, schema, tables
+from unlearn.io import tables
+from unlearn.io.progress import NOTHING, Progress
+from unlearn.io.schema.predictions import PREDICTIONS
+from unlearn.io.schema.tuning import TUNING
 from unlearn.metrics.accuracy import accuracy
 from unlearn.metrics.mia_efficacy import confidence, efficacy
-from unlearn.progress import NOTHING, Progress
-from unlearn.provenance import record
-from unlearn.stages import predict, train
-from unlearn.training import Diverged
+from unlearn.models import images
+from unlearn.models.device import prepare
+from unlearn.run import Run
+from unlearn.stages import predict
+from unlearn.stages.unlearn import unlearned
+from unlearn.training.loop import Diverged
 
 log = logging.getLogger("unlearn")
 
@@ -29,7 +34,7 @@ class TuningError(RuntimeError):
 
 
 def tune(
-    run: dict[str, Any],
+    run: Run,
     dataset: str,
     split: str,
     original: str,
@@ -40,28 +45,26 @@ def tune(
     progress: Progress = NOTHING,
 ) -> None:
     """``run``: arch, forget, method, scope and the tuning seed; ``reference``: the predictions of
-    exact retraining with that seed; ``settings``: those of a run, and ``grid``.
+    exact retraining with that seed; ``settings``: those of a run, and ``tuning_grid``.
 
     Raises TuningError if every try diverges.
     """
-    stored = tables.read(schema.PREDICTIONS, reference)
+    device = prepare(device)
+    stored = tables.read(PREDICTIONS, reference)
     roles, labels = stored["role"].to_numpy(zero_copy_only=False), stored["label"].to_numpy()
     logits = tables.matrix(stored["logits"])
     target = four({role: (labels[roles == role], logits[roles == role]) for role in ROLES})
     rows = list(tries(run, dataset, split, original, settings, device, target, progress))
     distances = [row["distance"] for row in rows if row["distance"] is not None]
     if not distances:
-        raise TuningError(
-            f"{run['method']} on {run['arch']}: every setting of the grid diverged ({rows[-1]['failure']})"
-        )
+        raise TuningError(f"{run.method} on {run.arch}: every setting of the grid diverged ({rows[-1]['failure']})")
     best = next(i for i, row in enumerate(rows) if row["distance"] == min(distances))
     columns = {key: [row[key] for row in rows] for key in rows[0]} | {"chosen": [i == best for i in range(len(rows))]}
-    identity = {key: np.repeat(value, len(rows)) for key, value in run.items()}
-    tables.write(schema.TUNING, out, identity | columns, record(settings, run=run, device=device))
+    tables.write(TUNING, out, columns, {"settings": settings, "device": str(device)}, run)
 
 
 def tries(
-    run: dict[str, Any],
+    run: Run,
     dataset: str,
     split: str,
     original: str,
@@ -72,7 +75,7 @@ def tries(
 ) -> Iterator[dict[str, Any]]:
     """A row of the tuning table per setting of the grid, in its order."""
     sets = images.by_role(dataset, split, ROLES)
-    for parameter, values in settings["grid"].items():
+    for parameter, values in settings["tuning_grid"].items():
         for value in values:
             phase = f"{parameter}-{value:g}"
             if kept := progress.load(phase):
@@ -82,7 +85,7 @@ def tries(
             tried = {**settings, "method": {**settings["method"], parameter: value}}
             try:
                 with progress.part(phase):
-                    net = train.unlearned(schema.Run(**run), dataset, split, original, tried, device, progress)[0]
+                    net = unlearned(run, dataset, split, original, tried, device, progress)[0]
                 outputs = {
                     role: (part.labels.numpy(), predict.logits(net, part, device)) for role, part in sets.items()
                 }

@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn import failures, schema, tables
 from unlearn.analysis.ulira import attack
-from unlearn.failures import RunFailed
-from unlearn.provenance import record
+from unlearn.io import failures, tables
+from unlearn.io.failures import RunFailed
+from unlearn.io.schema.shadow import SHADOW
+from unlearn.io.schema.ulira import ULIRA
 
 log = logging.getLogger("unlearn")
 
@@ -22,7 +23,7 @@ def ulira(shadows: Sequence[str], out: str, settings: dict[str, Any]) -> None:
     frames, reasons = [], []
     for path in shadows:
         try:
-            frames.append(tables.read(schema.SHADOW, path).to_pandas())
+            frames.append(tables.read(SHADOW, path).to_pandas())
         except RunFailed as error:
             reasons.append(str(error))
     if reasons:
@@ -31,4 +32,4 @@ def ulira(shadows: Sequence[str], out: str, settings: dict[str, Any]) -> None:
         failures.mark(out, {}, reasons[0])
         return
     found = attack(pd.concat(frames, ignore_index=True), settings["confidence"])
-    tables.write(schema.ULIRA, out, found, record(settings, shadows=len(frames)))
+    tables.write(ULIRA, out, found, {"settings": settings, "shadows": len(frames)})

@@ -1,0 +1,121 @@
+"""Classifiers: a timm model behind its own normalization, from pixels in [0, 1] to logits."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class ModelError(ValueError):
+    """A model that cannot be built as the config asks."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that is needed to build a classifier: kept in the metadata of its weights."""
+
+    model: str
+    classes: int
+    shape: tuple[int, int, int]
+    args: dict[str, Any] = field(default_factory=dict)
+    stem: str = "native"
+    normalize: dict[str, list[float]] = field(default_factory=lambda: {"mean": [0.5], "std": [0.5]})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Spec":
+        return cls(**{**value, "shape": tuple(value["shape"])})
+
+
+class Classifier(nn.Module):
+    """``net`` on normalized input. The constants are no state: they come from the spec."""
+
+    def __init__(self, net: nn.Module, spec: Spec):
+        super().__init__()
+        self.net, self.spec = net, spec
+        channels = spec.shape[0]
+        for name in ("mean", "std"):
+            values = torch.tensor(spec.normalize[name], dtype=torch.float32)
+            if len(values) not in (1, channels):
+                raise ModelError(f"normalize.{name}: {len(values)} numbers for images of {channels} channels")
+            self.register_buffer(name, values.view(-1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` float [B, C, H, W] in [0, 1] → logits float [B, classes]."""
+        return self.net((x - self.mean) / self.std)
+
+
+def create(spec: Spec, seed: int) -> Classifier:
+    """A freshly initialised classifier; the initialisation depends on ``seed`` alone.
+
+    ``spec.args`` go to ``timm.create_model`` (``pretrained: true`` downloads weights). Raises
+    ModelError for an unknown model or arguments that do not fit it.
+    """
+    import timm
+
+    if spec.model.startswith("smallvit"):
+        import unlearn.models.smallvit  # noqa: F401 (registers it)
+    if not timm.is_model(spec.model):
+        raise ModelError(f"model {spec.model!r} is neither timm's nor smallvit")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            net = timm.create_model(spec.model, num_classes=spec.classes, in_chans=spec.shape[0], **spec.args)
+        except Exception as error:  # timm passes on whatever its models and downloads raise
+            raise ModelError(f"model {spec.model!r} with args {spec.args}: {error}") from error
+        if spec.stem == "cifar":
+            _cifar_stem(net, spec)
+    return Classifier(net, spec)
+
+
+def check(model: Classifier) -> None:
+    """Raise ModelError unless the model turns images of its shape into one logit a class."""
+    training = model.training
+    images = torch.zeros(2, *model.spec.shape, device=next(model.parameters()).device)
+    try:
+        with torch.no_grad():
+            logits = model.eval()(images)
+    except Exception as error:
+        raise ModelError(
+            f"model {model.spec.model!r} does not take images of shape {model.spec.shape}: {error}"
+        ) from error
+    finally:
+        model.train(training)
+    wanted = (2, model.spec.classes)
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(f"model {model.spec.model!r} gives {found} for two images, must give {wanted}")
+
+
+def _cifar_stem(net: nn.Module, spec: Spec) -> None:
+    """He et al. 2016, §4.2: a 3x3 stride-1 convolution and no pooling, for small images."""
+    if not (hasattr(net, "conv1") and hasattr(net, "bn1") and hasattr(net, "maxpool")):
+        raise ModelError(f"stem: cifar needs a ResNet (conv1, bn1, maxpool), {spec.model!r} is none")
+    net.conv1 = nn.Conv2d(spec.shape[0], net.bn1.num_features, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    net.maxpool = nn.Identity()
+
+
+def head(model: Classifier) -> nn.Linear | nn.Conv2d:
+    """The layer that makes the logits: linear, or a convolution in fully convolutional models.
+
+    timm's ``get_classifier`` gives it, or a module around it. Raises ModelError for a model
+    without one, or with several, such as a distilled transformer.
+    """
+    found = model.net.get_classifier() if hasattr(model.net, "get_classifier") else model.net
+    layers = [m for m in found.modules() if width(m) == model.spec.classes] if isinstance(found, nn.Module) else []
+    if not layers:
+        raise ModelError(f"model {model.spec.model!r} has no single last layer of {model.spec.classes} outputs")
+    return layers[-1]
+
+
+def width(module: nn.Module) -> int | None:
+    """Number of outputs of a linear or convolutional layer."""
+    match module:
+        case nn.Linear():
+            return module.out_features
+        case nn.Conv2d(groups=1):
+            return module.out_channels

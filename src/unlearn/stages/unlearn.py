@@ -1,0 +1,99 @@
+"""unlearn: one method on one layer scope, exact retraining among them."""
+
+from typing import Any
+
+import torch
+
+from unlearn.config import plugins
+from unlearn.io import tables
+from unlearn.io.progress import NOTHING, Progress
+from unlearn.io.schema.tuning import TUNING
+from unlearn.models import checkpoint, images, scopes
+from unlearn.models.classifier import Classifier, Spec
+from unlearn.models.cost_meter import Meter
+from unlearn.models.device import prepare
+from unlearn.run import Run
+from unlearn.training.artifacts import model_spec, starting_model, write
+from unlearn.training.context import AccessError, MethodContext
+
+
+class MethodError(RuntimeError):
+    """A method that breaks the rules of methods; the message names its file."""
+
+
+def unlearn(
+    run: Run,
+    dataset: str,
+    split: str,
+    model: str,
+    history: str,
+    cost: str,
+    settings: dict[str, Any],
+    device: str,
+    original: str | None = None,
+    tuning: str | None = None,
+    progress: Progress = NOTHING,
+) -> None:
+    """Run one method on one scope, starting from the ``original`` weights (none for a full retrain),
+    with the setting that a ``tuning`` table chose, if there is one."""
+    if tuning:
+        settings = {**settings, "method": {**settings["method"], **chosen(tuning)}}
+    net, context = unlearned(run, dataset, split, original, settings, device, progress)
+    write(net, context, run, settings, model, history, cost)
+
+
+def unlearned(
+    run: Run,
+    dataset: str,
+    split: str,
+    original: str | None,
+    settings: dict[str, Any],
+    device: str | torch.device,
+    progress: Progress = NOTHING,
+) -> tuple[Classifier, MethodContext]:
+    """The unlearned model, and the job that holds its history and cost.
+
+    Raises MethodError for a method that gives another model than it was given, or moves weights outside the scope.
+    """
+    device = prepare(device)
+    method = plugins.load("methods", run.method)
+    spec = Spec.from_json(checkpoint.metadata(original)["spec"]) if original else model_spec(dataset, settings["model"])
+    seen = images.by_role(dataset, split, method.DATA_ROLES)
+    context = MethodContext(
+        run.seed,
+        spec,
+        {role: found.to(device) for role, found in seen.items()},
+        device,
+        scope=run.scope,
+        augment=settings["augment"],
+        precision=settings["precision"],
+        progress=progress,
+    )
+    net = starting_model(context, original, run.arch)
+    own, file = plugins.settings("methods", run.method, settings["method"]), f"methods/{run.method}.py"
+    try:
+        with Meter(net, context.device) as context.meter:
+            returned = method.unlearn(net, context, own)
+    except AccessError as error:
+        raise AccessError(f"{file}: {error}") from error
+    if returned is not None:
+        raise MethodError(f"{file}: unlearn must change the model it is given, and return nothing")
+    if original:
+        _check_scope(net, original, run.scope, file)
+    return net, context
+
+
+def _check_scope(net: Classifier, original: str, scope: str, file: str) -> None:
+    before, after, inside = checkpoint.state(original), net.state_dict(), scopes.members(net, scope)
+    if {name: t.shape for name, t in before.items()} != {name: t.shape for name, t in after.items()}:
+        raise MethodError(f"{file}: left a model of another structure")
+    outside = [name for name in before if name not in inside]
+    if moved := [name for name in outside if not torch.equal(before[name], after[name].cpu())]:
+        raise MethodError(f"{file}: moved {moved[0]}, which is outside scope {scope}")
+
+
+def chosen(tuning: str) -> dict[str, float]:
+    """Parameter → value that a tuning table chose."""
+    table = tables.read(TUNING, tuning).to_pandas()
+    row = table[table["chosen"]].iloc[0]
+    return {row["parameter"]: float(row["value"])}

@@ -1,0 +1,175 @@
+"""The training loop that pretraining, retraining and every gradient-trained method share."""
+
+import itertools
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unlearn.config.settings import Training
+from unlearn.io.failures import RunFailed
+from unlearn.models import scopes
+from unlearn.models.classifier import Classifier
+from unlearn.training.context import Batch, MethodContext
+
+log = logging.getLogger("unlearn")
+
+Batches = Callable[[int], Iterator[Batch]]
+Loss = Callable[[Classifier, Batch], Tensor]
+
+
+class Stateful(Protocol):
+    """A module, an optimiser, or whatever else has a state."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+class Diverged(RunFailed):
+    """Training produced a loss that is not finite."""
+
+
+def cross_entropy(model: Classifier, batch: Batch) -> Tensor:
+    return F.cross_entropy(model(batch.x), batch.y)
+
+
+def fit(
+    model: Classifier,
+    settings: Training,
+    context: MethodContext,
+    batches: Batches,
+    loss: Loss = cross_entropy,
+    after_step: Callable[[Classifier], None] | None = None,
+    after_epoch: Callable[[Classifier, int], None] | None = None,
+    beside: Sequence[Stateful] = (),
+) -> None:
+    """Train ``model`` in place, inside the job's scope, on ``batches(epoch)`` for epochs 1, 2, ….
+
+    ``loss`` is minimised batch by batch in the order given; ``after_step`` may correct the weights
+    after each update, ``after_epoch`` may look at the model; what else learns or remembers stands in
+    ``beside``. Raises Diverged when an epoch's mean loss is not finite.
+
+    A job that was killed goes on after the last step that ``job.progress`` kept, to the same bits:
+    ``batches(epoch)`` must depend on the epoch alone.
+    """
+    scopes.freeze(model, context.scope)
+    optimizer = make_optimizer(model, settings)
+    optimizer.zero_grad(set_to_none=True)
+    run = Loop(context, (model, optimizer, *beside))
+    with (
+        torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []),
+        context.progress.loop(),
+    ):
+        run.resume()
+        for epoch in range(run.epoch, settings.epochs + 1):
+            started = time.perf_counter() - run.seconds
+            if not run.steps:
+                torch.manual_seed(context.stream("dropout", epoch))
+            scopes.train(model)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(settings, epoch)
+            for batch in itertools.islice(batches(epoch), run.steps, None):
+                with context.step(batch.role):
+                    with context.autocast():
+                        value = loss(model, batch)
+                    value.backward()
+                    optimizer.step()
+                    if after_step:
+                        after_step(model)
+                    run.total += value.detach()
+                    # Nothing outlives its step: less memory in the next, and as much after a resumption.
+                    optimizer.zero_grad(set_to_none=True)
+                    del value
+                run.steps += 1
+                if context.progress.due:
+                    run.keep(time.perf_counter() - started)
+            record(context, settings, epoch, run.total.item() / max(run.steps, 1), time.perf_counter() - started)
+            if after_epoch:
+                after_epoch(model, epoch)
+            run.next_epoch()
+    model.eval()
+
+
+class Loop:
+    """Where training stands, and how it is kept and found again."""
+
+    def __init__(self, context: MethodContext, parts: Sequence[Stateful]):
+        self.context, self.parts = context, parts
+        self.name = context.progress.phase()
+        self.epoch, self.steps, self.seconds = 1, 0, 0.0
+        self.total = torch.zeros((), device=context.device)
+
+    def next_epoch(self) -> None:
+        self.epoch, self.steps, self.seconds = self.epoch + 1, 0, 0.0
+        self.total.zero_()
+
+    def keep(self, seconds: float) -> None:
+        """Save everything that the next step depends on, ``seconds`` into the epoch."""
+        context = self.context
+        state = {
+            "at": [self.epoch, self.steps, seconds],
+            "total": self.total,
+            "parts": [part.state_dict() for part in self.parts],
+            "history": context.history,
+            "meter": context.meter.state_dict() if context.meter else None,
+            "random": torch.get_rng_state(),
+            "random on device": torch.cuda.get_rng_state(context.device) if context.device.type == "cuda" else None,
+        }
+        context.progress.save(self.name, state)
+
+    def resume(self) -> None:
+        """Go to where the job was killed, if it was."""
+        context, state = self.context, self.context.progress.load(self.name)
+        if state is None:
+            return
+        self.epoch, self.steps, self.seconds = state["at"]
+        self.total.copy_(state["total"])
+        for part, kept in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(kept)
+        context.history[:] = state["history"]
+        if context.meter:
+            context.meter.load_state_dict(state["meter"])
+        torch.set_rng_state(state["random"])
+        if context.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random on device"], context.device)
+        log.info("resumed in epoch %d after %d steps", self.epoch, self.steps)
+
+
+def record(context: MethodContext, settings: Training, epoch: int, loss: float, seconds: float) -> None:
+    """Note an epoch in the history and the log. Raises Diverged for a loss that is not finite."""
+    if not math.isfinite(loss):
+        raise Diverged(f"the loss is {loss} in epoch {epoch} at learning rate {learning_rate(settings, epoch):g}")
+    context.history.append({"epoch": epoch, "loss": loss, "lr": learning_rate(settings, epoch), "seconds": seconds})
+    log.info("epoch %d of %d: loss %.4f, %.2f s", epoch, settings.epochs, loss, seconds)
+
+
+def make_optimizer(model: Classifier, settings: Training) -> torch.optim.Optimizer:
+    """Only what may move is given to the optimiser: neither momentum nor weight decay reach the rest.
+
+    The fused implementation takes half the time of the default one on small models on a CPU.
+    """
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    common = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
+    match settings.optimizer:
+        case "sgd":
+            return torch.optim.SGD(trainable, momentum=settings.momentum, **common)
+        case "adam":
+            return torch.optim.Adam(trainable, **common)
+        case "adamw":
+            return torch.optim.AdamW(trainable, **common)
+
+
+def learning_rate(settings: Training, epoch: int) -> float:
+    """Of epochs 1, 2, …: a linear warm-up over ``warmup`` epochs, then constant or half a cosine."""
+    if epoch <= settings.warmup:
+        return settings.lr * epoch / (settings.warmup + 1)
+    if settings.schedule == "constant":
+        return settings.lr
+    done = (epoch - 1 - settings.warmup) / max(settings.epochs - settings.warmup, 1)
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,5 @@
+"""The script of every rule: runs the stage that the rule's ``params.code`` names."""
+
+from unlearn.runtime.runner import launch
+
+launch(snakemake)
