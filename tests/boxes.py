@@ -160,7 +160,7 @@ class Box:
         self.plugin("figures", head + functions)
         grid = str(self.root / "radii.parquet")
         tables.write(RADII, grid, {"norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
-        figure("mine", self.old, self.old, self.old, {"norms": {}}, grid=grid)
+        figure("mine", self.old, self.old, self.old, {"threat_norms": {}}, grid=grid)
 
     def metric(self, body):
         from unlearn.stages.measure import _compute

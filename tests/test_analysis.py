@@ -794,7 +794,7 @@ def analysed(rows, tmp_path):
     point = {"seed": [0, 0], "epoch": [1, 1], "accuracy": [0.5, 0.5], "layer": ["a", "a"], "depth": [0, 0]}
     point |= {"arch": ["net"] * 2, "class": [0, 1], "sigma": [1.0, 2.0]}
     tables.write(TRAJECTORY, inputs["trajectory"], point, {})
-    settings = {"norms": dict.fromkeys(attacks, "linf"), **SETTINGS._asdict()}
+    settings = {"threat_norms": dict.fromkeys(attacks, "linf"), **SETTINGS._asdict()}
     analyse(path, **inputs, **{name: str(tmp_path / name) for name in names}, settings=settings)
     return {name: tables.read(TABLES[name], tmp_path / name).to_pandas() for name in names}
 
@@ -828,9 +828,9 @@ def test_the_stage_writes_three_tables(seeds, tmp_path):
 
 def test_a_study_has_the_settings_of_the_stage(config, schema):
     settings = Study(config, schema).analysis_settings()
-    assert set(settings) == {*Settings._fields, "norms"} - {"headlines"}
+    assert set(settings) == {*Settings._fields, "threat_norms"} - {"headlines"}
     assert settings["attack"] == config["attacks"][-1]
-    assert list(settings["norms"]) == sorted(config["attacks"])
+    assert list(settings["threat_norms"]) == sorted(config["attacks"])
 
 
 @pytest.mark.parametrize("module", [comparisons, correlations, conjectures], ids=lambda m: m.__name__)

@@ -149,11 +149,29 @@ PLUGINS = {
     ),
     "no DATA_ROLES": (spoilt("methods", "DATA_ROLES", "LOOKS"), "methods/mine.py: lacks DATA_ROLES"),
     "DATA_ROLES a text": (spoilt("methods", '("retain",)', '("retain")'), "methods/mine.py, DATA_ROLES", "not a list"),
-    "DATA_ROLES the test images": (spoilt("methods", '("retain",)', '("test",)'), "methods/mine.py, DATA_ROLES[0]: 'test'"),
-    "DATA_ROLES computed": (spoilt("methods", '("retain",)', "tuple(ROLES)"), "methods/mine.py, DATA_ROLES", "written out"),
-    "DATA_ROLES unhashable": (spoilt("methods", '("retain",)', "{[]: 1}"), "methods/mine.py, DATA_ROLES", "written out"),
-    "FORGET_KINDS unknown": (spoilt("methods", "DATA_ROLES", 'FORGET_KINDS = ("all",)\nDATA_ROLES'), "FORGET_KINDS[0]: 'all'"),
-    "TUNING_GRID a list": (spoilt("methods", "DATA_ROLES", "TUNING_GRID = [1]\nDATA_ROLES"), "methods/mine.py, TUNING_GRID", "not a mapping"),
+    "DATA_ROLES the test images": (
+        spoilt("methods", '("retain",)', '("test",)'),
+        "methods/mine.py, DATA_ROLES[0]: 'test'",
+    ),
+    "DATA_ROLES computed": (
+        spoilt("methods", '("retain",)', "tuple(ROLES)"),
+        "methods/mine.py, DATA_ROLES",
+        "written out",
+    ),
+    "DATA_ROLES unhashable": (
+        spoilt("methods", '("retain",)', "{[]: 1}"),
+        "methods/mine.py, DATA_ROLES",
+        "written out",
+    ),
+    "FORGET_KINDS unknown": (
+        spoilt("methods", "DATA_ROLES", 'FORGET_KINDS = ("all",)\nDATA_ROLES'),
+        "FORGET_KINDS[0]: 'all'",
+    ),
+    "TUNING_GRID a list": (
+        spoilt("methods", "DATA_ROLES", "TUNING_GRID = [1]\nDATA_ROLES"),
+        "methods/mine.py, TUNING_GRID",
+        "not a mapping",
+    ),
     "no Settings": (spoilt("methods", "class Settings", "class Options"), "methods/mine.py: lacks class Settings"),
     "Settings a plain class": (
         spoilt("methods", "@dataclass(frozen=True)\nclass Settings(Training)", "class Settings"),

@@ -30,7 +30,7 @@ MODEL = NETS["batchnorm"]
 
 def test_a_marked_table_or_weights_file_says_why(tmp_path):
     for name in ("t.parquet", "w.safetensors"):
-        failures.mark(tmp_path / name, RUN, "the loss is nan\nin epoch 1")
+        failures.write(tmp_path / name, RUN, "the loss is nan\nin epoch 1")
     for read in (
         lambda: tables.read(METRICS, tmp_path / "t.parquet"),
         lambda: checkpoint.load(tmp_path / "w.safetensors"),
@@ -122,7 +122,7 @@ def test_collected_without_the_runs_that_failed(tmp_path):
         if seed:
             tables.write(METRICS, path, whole, {}, Run(**{**RUN, "seed": seed}))
         else:
-            failures.mark(path, RUN, "the loss is nan")
+            failures.write(path, RUN, "the loss is nan")
     parts = [str(tmp_path / f"{seed}.parquet") for seed in (0, 1)]
     collect.collect("metrics", parts, str(tmp_path / "metrics.parquet"))
     collect.collect("failures", parts, str(tmp_path / "failures.parquet"))

@@ -34,7 +34,7 @@ SETTINGS = {
     "scopes": ["last", "all"],
     "attacks": list(ATTACKS),
     "headline_eps": dict.fromkeys(ATTACKS, HEADLINE),
-    "norms": dict.fromkeys(ATTACKS, "linf"),
+    "threat_norms": dict.fromkeys(ATTACKS, "linf"),
     "labels": {"resnet": "ResNet", "vit": "ViT"},
 }
 NONE = pd.DataFrame(columns=[*RUN_KEY, "reason"])  # of runs that failed

@@ -200,7 +200,7 @@ def deceivers():
     return (
         images,
         labels,
-        {"honest": model, "scaled": Scaled(model), "masked": Masked(model), "softmax": Softmax(model)},
+        {"honest": model, "scaled": Scaled(model), "gradient_masking": Masked(model), "softmax": Softmax(model)},
     )
 
 
@@ -234,7 +234,9 @@ def evaluated(deceivers, name, **own):
         checks=checks,
     )
     rows = [*robust_accuracy.compute(evidence), *attack_checks.compute(evidence)]
-    return gates(frame(rows).assign(**RUN), ATTACKS), {r.attack: r.value for r in rows if r.metric == "masked"}
+    return gates(frame(rows).assign(**RUN), ATTACKS), {
+        r.attack: r.value for r in rows if r.metric == "gradient_masking"
+    }
 
 
 def test_an_honest_model_passes(deceivers):
@@ -252,7 +254,9 @@ def test_large_logits_are_found_out(deceivers):
 
 
 def test_masked_gradients_are_found_out(deceivers):
-    assert {("white_box", a) for a in ("fgsm", "pgd", "cascade")} <= failing(evaluated(deceivers, "masked")[0])
+    assert {("white_box", a) for a in ("fgsm", "pgd", "cascade")} <= failing(
+        evaluated(deceivers, "gradient_masking")[0]
+    )
 
 
 def test_short_steps_are_found_out(deceivers):

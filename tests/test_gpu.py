@@ -107,7 +107,12 @@ def test_attack_finds_on_the_gpu_what_it_finds_on_the_cpu(net, make_images, name
     grid = [0.05, 0.3] if plugin.THREAT_NORM == "linf" else [0.5, 3.0]
     found = [
         attack_search.search(
-            net.to(device), make_images(48).to(device), grid, lambda m, e: plugin.build(m, e, own), 0, plugin.THREAT_NORM
+            net.to(device),
+            make_images(48).to(device),
+            grid,
+            lambda m, e: plugin.build(m, e, own),
+            0,
+            plugin.THREAT_NORM,
         )
         for device in ("cpu", "cuda")
     ]

@@ -52,8 +52,8 @@ ALLOWED = {
     "radii": {"schema", "tables"},
     "data": PLUGIN,
     "robustness": {"images", "progress"},
-    "norms": set(),
-    "activations": {"images", "norms"},
+    "threat_norms": set(),
+    "activations": {"images", "threat_norms"},
     "metrics": set(),
     "analysis": {"schema"},
     "figures": set(),
@@ -62,7 +62,7 @@ ALLOWED = {
     "stages": {
         *("tables", "provenance", "registry", "images", "models", "checkpoint", "job", "cost", "training", "hyper"),
         *("failures", "progress", "schema"),
-        *("radii", "robustness", "activations", "norms", "scopes", "data", "metrics", "analysis", "figures"),
+        *("radii", "robustness", "activations", "threat_norms", "scopes", "data", "metrics", "analysis", "figures"),
         *("main_table", "verdicts"),
     },
 }

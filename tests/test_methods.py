@@ -101,7 +101,9 @@ def test_deterministic(name, spec, make_context, scope):
     augment = {"crop": 1, "flip": True}
     one, other = (unlearn(name, make_context(spec, scope, augment=augment)) for _ in range(2))
     assert same(one, other)
-    assert name in ("original", "ssd") or not same(one, unlearn(name, make_context(spec, scope, augment=augment, seed=1)))
+    assert name in ("original", "ssd") or not same(
+        one, unlearn(name, make_context(spec, scope, augment=augment, seed=1))
+    )
 
 
 @every_method
@@ -397,7 +399,9 @@ def test_scrub_again(spec, make_context):
 
     own = {"msteps": 1, "alpha": 0.5, "gamma": 0.9, "temperature": 2.0, "forget_batch_size": 4}
     optimizer = {**OPTIMIZER, "lr": 0.01}
-    close(unlearn("scrub", make_context(spec), **own, **optimizer), naive_sgd(create(spec, 0), batches, loss, **optimizer))
+    close(
+        unlearn("scrub", make_context(spec), **own, **optimizer), naive_sgd(create(spec, 0), batches, loss, **optimizer)
+    )
 
 
 def test_scrub_maximises_the_divergence_on_the_forget_set(make_context, spec):

@@ -336,7 +336,9 @@ def test_l1_sparse_adds_the_sign_of_the_scope():
     model, _ = run("l1_sparse", context=context, epochs=2, gamma=0.01, batch_size=8)
     before = original()
     scopes.freeze(before, "last")
-    steps = [(batch, gamma) for epoch, gamma in ((1, 0.01), (2, 0.005)) for batch in context.batches("retain", epoch, 8)]
+    steps = [
+        (batch, gamma) for epoch, gamma in ((1, 0.01), (2, 0.005)) for batch in context.batches("retain", epoch, 8)
+    ]
 
     def loss(m, step):
         norm = sum((p * p.detach().sign()).sum() for p in m.parameters() if p.requires_grad)
@@ -673,7 +675,9 @@ def test_boundary_expand_equals_a_widened_layer(scope):
         for batch in context.batches("forget", epoch, 4):
             loss = -wide(batch.x).log_softmax(1)[:, 4].mean()
             trainable = {name: p for name, p in wide.named_parameters() if p.requires_grad}
-            for (name, p), g in zip(trainable.items(), torch.autograd.grad(loss, list(trainable.values())), strict=True):
+            for (name, p), g in zip(
+                trainable.items(), torch.autograd.grad(loss, list(trainable.values())), strict=True
+            ):
                 g = g + 0.01 * p.detach()
                 if frozen and name.startswith("net.head"):
                     g[:4] = 0
@@ -817,7 +821,9 @@ def test_unsir_impairs_and_then_repairs():
     optimise = {"optimizer": "sgd", "momentum": 0.0, "lr": 0.05, "repair_lr": 0.02, "repair_epochs": 2}
     model, _ = run("unsir", context=context, **settings, **optimise)
     recipe = unsir.Settings(**settings, **optimise)
-    some = context.images("retain").select(unsir.sample(context.images("retain").labels, 3, context.generator("retain sample")))
+    some = context.images("retain").select(
+        unsir.sample(context.images("retain").labels, 3, context.generator("retain sample"))
+    )
     noise = unsir.noise_set(original(), context, [2], recipe)
     naive = original()
     descend(naive, mixture(context, some, noise, 1, 8, "impair"), entropy, 0.05)

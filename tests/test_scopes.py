@@ -102,7 +102,9 @@ def test_nothing_moves_outside_and_all_moves_inside(net, make_context, scope, se
 def test_a_model_frozen_before_can_move_again(net, make_context):
     for scope in ("first", "last"):
         context, before = make_context(net.spec, scope), copied(net)
-        fit(net, Training(epochs=1, lr=0.1), context, lambda epoch, context=context: context.batches("retain", epoch, 8))
+        fit(
+            net, Training(epochs=1, lr=0.1), context, lambda epoch, context=context: context.batches("retain", epoch, 8)
+        )
         assert moved(net, before) <= scopes.members(net, scope)
         assert moved(net, before)
 

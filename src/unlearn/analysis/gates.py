@@ -27,7 +27,7 @@ GRADIENT = ("single", "iterative", "ensemble")
 
 
 def gates(metrics: pd.DataFrame, attacks: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
-    """Rows of the gates table. ``attacks``: name → its ``norm``, ``kind`` and ``aim``; role test.
+    """Rows of the gates table. ``attacks``: name → its ``threat_norm``, ``category`` and ``aim``; role test.
 
     "iterative", "white_box" and "losses" compare robust accuracy on the same images at every radius
     and give the largest difference.
@@ -46,7 +46,7 @@ def gates(metrics: pd.DataFrame, attacks: Mapping[str, Mapping[str, str]]) -> pd
     return frame.astype({"against": "string", "passed": "boolean", "value": "Float64", "n": "Int64"})
 
 
-def mark(comparisons: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+def flag(comparisons: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """The comparisons with ``failed``: the gates that any of a cell's runs, or of exact retraining's, fails
     for the row's attack ("losses, white_box"); empty where none does or no attack is involved."""
     bad = table[table["passed"].eq(False).fillna(False)]
@@ -85,7 +85,7 @@ def _checks(attack: str, single: Mapping[tuple[str, str], float]) -> Iterator[tu
 def _curve(
     attack: str, curves: Mapping[str, pd.DataFrame], attacks: Mapping[str, Any], single: Mapping[Any, float]
 ) -> Iterator[tuple]:
-    norm, kind = attacks[attack]["norm"], attacks[attack]["kind"]
+    norm, kind = attacks[attack]["threat_norm"], attacks[attack]["category"]
     if attack not in curves:
         gates = [
             "monotone",
@@ -102,7 +102,9 @@ def _curve(
         yield _row("ends_at_zero", attack, None, curve["value"].iloc[-1], NEAR_ZERO, n)
 
     def against(gate: str, kinds: tuple[str, ...], limit: float) -> Iterator[tuple]:
-        others = [a for a, d in attacks.items() if d["kind"] in kinds and d["norm"] == norm and d["aim"] == "fool"]
+        others = [
+            a for a, d in attacks.items() if d["category"] in kinds and d["threat_norm"] == norm and d["aim"] == "fool"
+        ]
         others = [a for a in others if a != attack and a in curves]
         for other in others:
             excess = float((curve["value"] - curves[other]["value"]).max())

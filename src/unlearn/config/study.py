@@ -137,21 +137,21 @@ class Study:
         constants = {a: plugins.declaration("attacks", a).constants for a in self.config["attacks"]}
         return canonical(
             {
-                a: {"norm": c["THREAT_NORM"], "kind": c["CATEGORY"], "aim": c.get("AIM", "fool")}
+                a: {"threat_norm": c["THREAT_NORM"], "category": c["CATEGORY"], "aim": c.get("AIM", "fool")}
                 for a, c in constants.items()
             }
         )
 
     @cached_property
-    def norms(self) -> dict[str, str]:
-        """Attack → the norm of its perturbations."""
+    def threat_norms(self) -> dict[str, str]:
+        """Attack → its threat norm, in which perturbations are measured."""
         return {a: plugins.declaration("attacks", a).constants["THREAT_NORM"] for a in self.config["attacks"]}
 
     def radii_settings(self) -> dict[str, Any]:
         """Per norm its radii and headline; None where they are calibrated, which only norms in use are. Those that
         are given are there in any case: the first attack by another norm then remakes no other attack."""
         given = {norm: found for norm, found in self.dataset["eps"].items() if found != "calibrate"}
-        return canonical({**dict.fromkeys(self.norms.values()), **given})
+        return canonical({**dict.fromkeys(self.threat_norms.values()), **given})
 
     @property
     def calibration(self) -> list[tuple[str, int]]:
@@ -172,7 +172,7 @@ class Study:
                 "methods": self.methods,
                 "scopes": self.scopes,
                 "attacks": [a for a in c["attacks"] if self.gate_settings()[a]["aim"] == "fool"],
-                "norms": self.norms,
+                "threat_norms": self.threat_norms,
                 "labels": {a: self.arch(a)["label"] for a in c["archs"]},
             }
         )
@@ -180,7 +180,7 @@ class Study:
     def analysis_settings(self) -> dict[str, Any]:
         """Statistics' own, and the attack whose numbers conjectures are judged by."""
         attack = self.report_settings()["attacks"][-1]
-        return canonical({**self.config["settings"]["analysis"], "attack": attack, "norms": self.norms})
+        return canonical({**self.config["settings"]["analysis"], "attack": attack, "threat_norms": self.threat_norms})
 
     def _execution(self) -> dict[str, Any]:
         return {"augment": self.dataset["augment"], "precision": self.config["precision"]}
@@ -243,8 +243,8 @@ class Study:
                 self._method_values(arch, method) if method != "retrain" else None
         for attack in c["attacks"]:
             self.attack_settings(attack)
-            if self.norms[attack] not in data["eps"]:
-                raise ConfigError(f"{where}.eps: has no {self.norms[attack]}, the norm of attack {attack!r}")
+            if self.threat_norms[attack] not in data["eps"]:
+                raise ConfigError(f"{where}.eps: has no {self.threat_norms[attack]}, the norm of attack {attack!r}")
         if not self.report_settings()["attacks"]:
             raise ConfigError(f"attacks: none of {', '.join(c['attacks'])} aims to fool the model")
         for forget in c["forgets"]:

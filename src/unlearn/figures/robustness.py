@@ -32,7 +32,7 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
         len(groups),
         figsize=(3.8 * len(groups), 2.5 * len(attacks) + 0.6),
         squeeze=False,
-        sharex=len(set(settings["norms"].values())) == 1,
+        sharex=len(set(settings["threat_norms"].values())) == 1,
         sharey=True,
         layout="constrained",
     )
@@ -63,8 +63,11 @@ def draw(frame: pd.DataFrame, settings: dict[str, Any]) -> Figure:
             axis.set_ylim(0, 100)
             if column == 0:
                 axis.set_ylabel("robust accuracy, test (%)")
-            if row == len(attacks) - 1 or settings["norms"][attack] != settings["norms"][attacks[row + 1]]:
-                norm = {"linf": r"$L_\infty$", "l2": "$L_2$"}[settings["norms"][attack]]
+            if (
+                row == len(attacks) - 1
+                or settings["threat_norms"][attack] != settings["threat_norms"][attacks[row + 1]]
+            ):
+                norm = {"linf": r"$L_\infty$", "l2": "$L_2$"}[settings["threat_norms"][attack]]
                 axis.set_xlabel(rf"{norm} radius $\epsilon$ (pixels in [0, 1])")
     legend(figure, axes[0][0], f"scope: {widest} ({seeds(frame)})")
     return figure

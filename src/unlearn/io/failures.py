@@ -28,7 +28,7 @@ def tolerable(arguments: Mapping[str, Any]) -> bool:
     return run is not None and run["method"] not in CONTROLS
 
 
-def mark(path: str | Path, run: Mapping[str, Any], reason: str) -> None:
+def write(path: str | Path, run: Mapping[str, Any], reason: str) -> None:
     """Write a result of a run that says why there is none, as the kind of file that its name promises."""
     path, reason = Path(path), " ".join(reason.split())
     with files.replacing(path) as part:

@@ -1,7 +1,7 @@
 """What the gates hold an attack's numbers against: its perturbations, and how its images were fooled.
 
 Carlini et al. 2019 (arXiv:1902.06705, §5) and the flags of AutoAttack (Croce & Hein 2020). A cross-entropy
-attack finds nothing where logits are so large that the loss underflows; ``masked`` is the largest share of
+attack finds nothing where logits are so large that the loss underflows; ``gradient_masking`` is the largest share of
 images, over the radii, that withstood the members of an ensemble that follow the cross-entropy and not
 the others at the same radius. No gate asks for it: it says how far the gate ``losses`` would be off by, within
 one attack.
@@ -16,7 +16,7 @@ METRICS = {
     "perturbation": Metric("largest perturbation / radius", "min", 0),
     "out_of_range": Metric("excess over [0, 1]", "min", 0),
     "not_finite": Metric("perturbations that are no numbers", "min", 0, 1),
-    "masked": Metric("fooled only without cross-entropy", "min", 0, 1),
+    "gradient_masking": Metric("fooled only without cross-entropy", "min", 0, 1),
     "normalized_outputs": Metric("outputs that are no logits", "min", 0, 1),
 }
 
@@ -44,4 +44,4 @@ def compute(run: Evidence) -> Rows:
         if set(run.checks[attack]["members"]) - set(CROSS_ENTROPY) and len(run.checks[attack]["members"]) > 1:
             other = images[images["by"].notna() & ~images["by"].isin(CROSS_ENTROPY)]
             worst = other.groupby("eps").size().max() if len(other) else 0
-            yield Row("masked", float(worst / len(images)), len(images), role=role, attack=attack)
+            yield Row("gradient_masking", float(worst / len(images)), len(images), role=role, attack=attack)

@@ -76,7 +76,7 @@ def serve(request: dict[str, Any]) -> int:
                     raise
                 log.error("%s: this run is left out: %s", request["outputs"][0], error)
                 for path in request["outputs"]:
-                    failures.mark(path, arguments["run"], str(error))
+                    failures.write(path, arguments["run"], str(error))
     except Exception as error:
         if not _ours(error) or error.__cause__:
             log.debug("%s", traceback.format_exc())

@@ -7,7 +7,7 @@ import pandas as pd
 from unlearn.analysis.comparisons import compare
 from unlearn.analysis.conjectures import Settings, conclude
 from unlearn.analysis.correlations import correlate
-from unlearn.analysis.gates import doubt, mark
+from unlearn.analysis.gates import doubt, flag
 from unlearn.analysis.radii import headlines
 from unlearn.io import tables
 from unlearn.io.schema.comparisons import COMPARISONS
@@ -30,11 +30,11 @@ def analyse(
     settings: dict[str, Any],
 ) -> None:
     """``settings``: confidence, resamples, seed; the attack that conjectures are judged by, and the
-    norms of all; ``trajectory``: the fairness-gap along pretraining."""
+    threat norms of all; ``trajectory``: the fairness-gap along pretraining."""
     frame = tables.read(METRICS, metrics).to_pandas()
-    headline = headlines(radii, settings["norms"])
+    headline = headlines(radii, settings["threat_norms"])
     resampling = settings["confidence"], settings["resamples"], settings["seed"]
-    compared = mark(compare(frame, *resampling), tables.read(GATES, gates).to_pandas())
+    compared = flag(compare(frame, *resampling), tables.read(GATES, gates).to_pandas())
     tables.write(COMPARISONS, comparisons, compared, {"settings": settings})
     correlated = correlate(frame, *resampling, headline)
     tables.write(CORRELATIONS, correlations, correlated, {"settings": settings})

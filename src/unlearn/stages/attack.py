@@ -56,7 +56,7 @@ def attack(
     columns = {
         "attack": np.repeat(attack, len(chosen)),
         "aim": np.repeat(aim, len(chosen)),
-        "norm": np.repeat(plugin.THREAT_NORM, len(chosen)),
+        "threat_norm": np.repeat(plugin.THREAT_NORM, len(chosen)),
         "id": chosen.ids.cpu().numpy(),
         "role": role,
         "label": chosen.labels.cpu().numpy(),

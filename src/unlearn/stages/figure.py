@@ -21,7 +21,7 @@ def figure(name: str, pdf: str, png: str, csv: str, settings: dict[str, Any], **
     Raises FigureError where there are none.
     """
     module = plugins.load("figures", name)
-    settings = {**settings, "headline_eps": headlines(inputs["radii"], settings["norms"])}
+    settings = {**settings, "headline_eps": headlines(inputs["radii"], settings["threat_norms"])}
     frame = module.data(_read(inputs, module.NEEDS), settings)
     if not isinstance(frame, pd.DataFrame) or frame.empty:
         raise FigureError(f"figure {name!r} has nothing to plot; are its metrics in the config?")

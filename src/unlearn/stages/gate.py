@@ -13,7 +13,7 @@ log = logging.getLogger("unlearn")
 
 
 def gate(metrics: str, out: str, settings: dict[str, Any]) -> None:
-    """``settings``: attack → its norm, kind and aim."""
+    """``settings``: attack → its threat norm, category and aim."""
     found = gates(tables.read(METRICS, metrics).to_pandas(), settings)
     tables.write(GATES, out, found, {"settings": settings})
     failed = found[found["passed"].eq(False).fillna(False)]

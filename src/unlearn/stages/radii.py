@@ -45,7 +45,7 @@ def radii(
             (given["eps"], given["headline"]) if given else calibrated(norm, originals, dataset, prepare(device))
         )
         rows += [(norm, e, e == headline) for e in eps]
-    columns = dict(zip(("norm", "eps", "headline"), zip(*rows, strict=True), strict=True))
+    columns = dict(zip(("threat_norm", "eps", "headline"), zip(*rows, strict=True), strict=True))
     tables.write(RADII, out, columns, {"settings": settings, "models": list(originals)})
 
 

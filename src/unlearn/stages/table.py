@@ -29,7 +29,7 @@ def table(
     of verdicts on the conjectures, of failed gates and of failed runs."""
     judged, gated = tables.read(CONJECTURES, conjectures), tables.read(GATES, gates)
     lost = tables.read(FAILURES, failures).to_pandas()
-    settings = {**settings, "headline_eps": headlines(radii, settings["norms"])}
+    settings = {**settings, "headline_eps": headlines(radii, settings["threat_norms"])}
     frame = main_table(tables.read(COMPARISONS, comparisons).to_pandas(), lost, settings)
     texts = {
         verdicts: page(judged.to_pandas(), gated.to_pandas(), lost, settings),

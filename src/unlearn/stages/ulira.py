@@ -29,7 +29,7 @@ def ulira(shadows: Sequence[str], out: str, settings: dict[str, Any]) -> None:
     if reasons:
         log.warning("%s: %d of %d shadows failed: %s", out, len(reasons), len(shadows), reasons[0])
     if not frames:
-        failures.mark(out, {}, reasons[0])
+        failures.write(out, {}, reasons[0])
         return
     found = attack(pd.concat(frames, ignore_index=True), settings["confidence"])
     tables.write(ULIRA, out, found, {"settings": settings, "shadows": len(frames)})

@@ -9,7 +9,7 @@ ADVERSARIAL = Table(
         *RUN,
         ("attack", pa.string()),
         ("aim", pa.string()),
-        ("norm", pa.string()),
+        ("threat_norm", pa.string()),
         ("id", pa.int64()),
         ("role", pa.string()),
         ("label", pa.int64()),
