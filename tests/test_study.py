@@ -311,6 +311,30 @@ def test_an_attack_by_another_norm_leaves_the_radii_that_are_given(config, schem
     assert study.calibration == []
 
 
+@pytest.mark.parametrize(
+    ("source", "paths"),
+    [
+        ({"name": "digits"}, []),
+        ({"name": "torchvision", "dataset": "svhn", "root": "elsewhere"}, ["elsewhere"]),
+        ({"name": "torchvision", "dataset": "svhn"}, ["data"]),
+        ({"name": "imagefolder", "root": "images"}, ["images"]),
+        ({"name": "parquet", "train": "a.parquet", "test": "b.parquet"}, ["a.parquet", "b.parquet"]),
+    ],
+)
+def test_what_a_data_set_is_read_from(config, schema, source, paths, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    set_at(config, f"{DIGITS}.source", source)
+    assert Study(config, schema).dataset_sources() == paths
+
+
+def test_what_a_forget_set_is_read_from(config, schema, tmp_path):
+    (tmp_path / "ids.txt").write_text("1\n")
+    config["settings"]["forgets"]["listed"] = {"kind": "ids", "file": str(tmp_path / "ids.txt")}
+    study = Study(config, schema)
+    assert study.split_sources("listed") == [str(tmp_path / "ids.txt")]
+    assert study.split_sources("random10") == study.split_sources("class3") == []
+
+
 def test_settings_do_not_depend_on_the_order_of_keys(config, schema):
     def reversed_keys(value):
         return {k: reversed_keys(value[k]) for k in reversed(value)} if isinstance(value, dict) else value
