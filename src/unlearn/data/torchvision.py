@@ -2,14 +2,14 @@
 
 from typing import Literal
 
-from unlearn.config.settings import dataclass
+from unlearn.config.settings import Folder, dataclass
 from unlearn.data import DataError, Images, Source
 
 
 @dataclass(frozen=True)
 class Settings:
     dataset: Literal["cifar10", "cifar100", "svhn", "fashion-mnist"]
-    root: str = "data"
+    root: Folder = "data"
     download: bool = True
 
 
