@@ -24,11 +24,11 @@ def here(tmp_path, monkeypatch):
 
 def request(outputs, inputs=(), **arguments):
     return {
-        "target": "unlearn.stages.split:split",
+        "stage": "unlearn.stages.split",
         "arguments": arguments,
         "inputs": list(inputs),
         "outputs": list(outputs),
-        "code": "0123 split.py",
+        "code": "0123 unlearn.stages.split",
         "threads": 2,
     }
 
