@@ -13,8 +13,8 @@ from unlearn.analysis.comparisons import compare
 from unlearn.analysis.conjectures import Settings, conclude
 from unlearn.analysis.correlations import correlate
 from unlearn.analysis.gates import gates
+from unlearn.api.figures import cells, colours, name
 from unlearn.config import plugins
-from unlearn.figures import cells, colours, name
 from unlearn.io import tables
 from unlearn.io.catalogue import TABLES
 from unlearn.io.columns import DETAIL_KEY, RUN_KEY

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from unlearn.analysis.gates import doubt, flag, gates
+from unlearn.api.metrics import Evidence
 from unlearn.config import plugins
 from unlearn.io import tables
 from unlearn.io.columns import CELL_KEY, DETAIL_KEY
 from unlearn.io.schema.gates import GATES
-from unlearn.metrics import Evidence
 from unlearn.metrics.attack_checks import CROSS_ENTROPY, normalized
 from unlearn.stages.measure import frame
 

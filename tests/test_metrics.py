@@ -14,16 +14,14 @@ from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 from sklearn.svm import SVC
 
-from unlearn import metrics
+from unlearn.api import metrics as api
+from unlearn.api.metrics import Evidence, MetricError, References
 from unlearn.config import plugins
 from unlearn.io import tables
 from unlearn.io.catalogue import TABLES
 from unlearn.io.schema.adversarial import ADVERSARIAL
 from unlearn.io.schema.metrics import METRICS
 from unlearn.metrics import (
-    Evidence,
-    MetricError,
-    References,
     accuracy,
     average_gap,
     class_fairness,
@@ -570,7 +568,7 @@ PURE = (
     (mia_efficacy, ("confidence",)),
     (mia, ("probabilities", "entropy", "modified_entropy", "loss", "best_threshold")),
     (divergence, ("jensen_shannon",)),
-    (metrics, ("per_class",)),
+    (api, ("per_class",)),
     (class_fairness, ("ratio", "false_positive_rates", "excess_shares")),
 )
 
