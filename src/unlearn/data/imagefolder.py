@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from unlearn.config.settings import Natural, dataclass
-from unlearn.data import DataError, Images, Source, decode, stack
+from unlearn.api.data import DataError, Folder, Images, Natural, Source, dataclass, decode, stack
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 CHUNK = 1024
@@ -17,7 +16,7 @@ CHUNK = 1024
 
 @dataclass(frozen=True)
 class Settings:
-    root: str
+    root: Folder
     train: str = "train"
     test: str = "val"
     size: Natural | None = None

@@ -2,14 +2,13 @@
 
 from typing import Literal
 
-from unlearn.config.settings import dataclass
-from unlearn.data import DataError, Images, Source
+from unlearn.api.data import DataError, Folder, Images, Source, dataclass
 
 
 @dataclass(frozen=True)
 class Settings:
     dataset: Literal["cifar10", "cifar100", "svhn", "fashion-mnist"]
-    root: str = "data"
+    root: Folder = "data"
     download: bool = True
 
 
