@@ -22,6 +22,7 @@ test-fast: $(BIN)/.installed
 
 lint: $(BIN)/.installed
 	ruff check .
+	PYTHONPATH=src lint-imports --no-cache
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
