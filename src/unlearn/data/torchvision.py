@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from unlearn.config.settings import dataclass
-from unlearn.data import DataError, Images, Source
+from unlearn.api.data import DataError, Images, Source, dataclass
 
 
 @dataclass(frozen=True)
