@@ -266,6 +266,5 @@ def calibration(_):
 
 
 def forget_list(wildcards):
-    """The file of ids that a forget set is read from, if it is of that kind; its settings name it."""
-    chosen = STUDY.split_settings(wildcards.forget)
-    return [chosen["file"]] if chosen["kind"] == "ids" else []
+    """The files of ids that a forget set is read from."""
+    return STUDY.split_sources(wildcards.forget)

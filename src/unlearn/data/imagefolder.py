@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from unlearn.api.data import DataError, Images, Natural, Source, dataclass, decode, stack
+from unlearn.api.data import DataError, Folder, Images, Natural, Source, dataclass, decode, stack
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 CHUNK = 1024
@@ -16,7 +16,7 @@ CHUNK = 1024
 
 @dataclass(frozen=True)
 class Settings:
-    root: str
+    root: Folder
     train: str = "train"
     test: str = "val"
     size: Natural | None = None

@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from unlearn.api.data import DataError, Images, Source, dataclass
+from unlearn.api.data import DataError, Folder, Images, Source, dataclass
 
 
 @dataclass(frozen=True)
 class Settings:
     dataset: Literal["cifar10", "cifar100", "svhn", "fashion-mnist"]
-    root: str = "data"
+    root: Folder = "data"
     download: bool = True
 
 
