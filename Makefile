@@ -23,6 +23,7 @@ test-fast: $(BIN)/.installed
 lint: $(BIN)/.installed docs
 	ruff check .
 	ruff format --check .
+	PYTHONPATH=src lint-imports --no-cache
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
