@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +49,12 @@ class Table:
     @cached_property
     def schema(self) -> pa.Schema:
         return pa.schema(self.columns)
+
+
+def named(name: str) -> Table:
+    """The declaration of a table, for a stage that gets its name. A fingerprint does not see what is loaded here, so
+    the rule names the table's module among the roots of its code."""
+    return getattr(import_module(f"unlearn.io.schema.{name}"), name.upper())
 
 
 class Writer:
