@@ -30,7 +30,7 @@ from unlearn.io.schema.split import SPLIT
 from unlearn.io.schema.tuning import TUNING
 from unlearn.io.schema.ulira import ULIRA
 from unlearn.run import REFERENCE, Run
-from unlearn.stages.shadow_split import shadow_split
+from unlearn.stages.shadow_split import ShadowSettings, shadow_split
 from unlearn.stages.split import SplitError
 
 CELL = {"arch": "net", "method": "cf", "scope": "all"}
@@ -208,7 +208,7 @@ def test_the_stage_writes_the_table_of_a_cell(tmp_path):
     for number, part in shadows.groupby("shadow"):
         paths.append(tmp_path / f"{number}.parquet")
         tables.write(SHADOW, paths[-1], part.reset_index(drop=True), {})
-    ulira(paths, tmp_path / "ulira.parquet", {"confidence": 0.95})
+    ulira(paths, tmp_path / "ulira.parquet", 0.95)
     found = tables.read(ULIRA, tmp_path / "ulira.parquet").to_pandas()
     pd.testing.assert_frame_equal(
         found.set_index("statistic"), attacked(shadows)[found.columns.drop("statistic")], check_dtype=False
@@ -253,7 +253,7 @@ def shadow_splits(dataset, tmp_path):
 
     def make(shadow, name="shadow", source=dataset, **settings):
         paths = [str(tmp_path / f"{name}{shadow}-{part}.parquet") for part in ("half", "split")]
-        shadow_split(source, *paths, shadow, {"fraction": 0.5, "seed": 2000, **settings})
+        shadow_split(source, *paths, shadow, ShadowSettings(**{"fraction": 0.5, "seed": 2000, **settings}))
         return paths
 
     return make
@@ -292,10 +292,11 @@ def shadows(architecture, dataset, shadow_splits, tmp_path):
     dataset; ``shadows.pretrained(number)``: the path of its weights before it forgot."""
     from unlearn.stages.shadow import shadow
     from unlearn.stages.unlearn import unlearn
+    from unlearn.training.artifacts import TrainingSettings
 
-    recipe = {"model": architecture, "method": {"epochs": 2, "batch_size": 8, "lr": 0.05}, **EXECUTION}
-    own = {"retrain": recipe, "original": {"method": {}, **EXECUTION}}
-    own["cf"] = {"method": {"epochs": 1, "batch_size": 8, "lr": 0.05}, **EXECUTION}
+    recipe = TrainingSettings(model=architecture, method={"epochs": 2, "batch_size": 8, "lr": 0.05}, **EXECUTION)
+    own = {"retrain": recipe, "original": TrainingSettings(method={}, **EXECUTION)}
+    own["cf"] = TrainingSettings(method={"epochs": 1, "batch_size": 8, "lr": 0.05}, **EXECUTION)
 
     def pretrained(number, source=dataset, name="a"):
         out = [str(tmp_path / f"{name}{number}" / file) for file in ("model.safetensors", "history", "cost")]
@@ -390,14 +391,16 @@ def test_only_exact_retraining_never_saw_what_it_forgets(shadows, shadow_splits,
 
 
 def test_a_shadow_takes_the_settings_that_tuning_chose(shadows, tmp_path):
+    from unlearn.training.artifacts import TrainingSettings
+
     path, tried = tmp_path / "tuning.parquet", {"parameter": ["lr", "lr"], "value": [0.001, 0.5]}
     measured = {key: [0.5, 0.1] for key in ("ua", "ra", "ta", "mia_efficacy", "distance")}
     tables.write(TUNING, path, {**tried, **measured, "failure": [None, None], "chosen": [False, True]}, {},
         Run("net", "ten", "cf", "all", 1000),
     )  # fmt: skip
     values = {"epochs": 1, "batch_size": 8}
-    tuned = shadows("cf", 0, settings={"method": values, **EXECUTION}, tuning=path)
-    given = shadows("cf", 0, settings={"method": {**values, "lr": 0.5}, **EXECUTION}, name="b")
+    tuned = shadows("cf", 0, settings=TrainingSettings(method=values, **EXECUTION), tuning=path)
+    given = shadows("cf", 0, settings=TrainingSettings(method={**values, "lr": 0.5}, **EXECUTION), name="b")
     pd.testing.assert_frame_equal(tuned, given)
 
 

@@ -106,10 +106,12 @@ def build(cls: type, given: Mapping[str, Any], where: str) -> Any:
 
 
 def sources(settings: Any) -> list[str]:
-    """The paths that an instance of a plug-in's ``Settings`` names by settings of type ``File`` or ``Folder``."""
+    """The paths that an instance of a plug-in's ``Settings`` names: by settings of type ``File`` or ``Folder``, and by
+    its method ``sources()`` if it has one, for what lies in a folder that it shares with others."""
     hints = get_type_hints(type(settings), globalns=globals(), include_extras=True)
     named = [name for name, hint in hints.items() if any(isinstance(m, Source) for m in get_args(hint)[1:])]
-    return [getattr(settings, name) for name in named]
+    more = settings.sources() if hasattr(settings, "sources") else ()
+    return [*(getattr(settings, name) for name in named), *more]
 
 
 def convert(value: Any, annotation: Any, where: str) -> Any:
