@@ -1,21 +1,24 @@
-"""The vocabulary in which methods, attacks and data sources declare their settings.
+"""The vocabulary of settings: annotated types, sections of a config, and errors in one line.
 
-A plug-in declares one frozen dataclass named ``Settings``; its annotations state type and range,
-its defaults are the only place where a default stands. Nothing here imports torch, so a whole
+A plug-in declares its settings as a class ``Settings`` that derives from ``Section`` or ``Training``; its annotations
+state type and range, its defaults are the only place where a default stands. Nothing here imports torch, so a whole
 config is checked while the Snakefile is parsed (importing torch costs 2.9 CPU s a parse).
 """
 
-import math
+import json
 import types
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 __all__ = [
     "Annotated",
     "Any",
     "Budget",
     "Count",
+    "Field",
     "File",
     "Folder",
     "Fraction",
@@ -23,10 +26,10 @@ __all__ = [
     "Natural",
     "NonNegative",
     "Positive",
+    "Section",
     "Seed",
     "Share",
     "Training",
-    "dataclass",
 ]
 
 
@@ -40,34 +43,33 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True)
-class Check:
-    """A range: ``text`` completes the sentence "must be …"."""
+class Outside:
+    """Marks a text that names a "file" or "folder" outside the project, whose content a result depends on."""
 
-    text: str
-    holds: Callable[[Any], bool]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Marks a text that names a ``file`` or ``folder`` outside the project, whose content a result depends on."""
-
-    kind: Literal["file", "folder"]
+    kind: str
 
 
-File = Annotated[str, Source("file")]
-Folder = Annotated[str, Source("folder")]
-Positive = Annotated[float, Check("greater than 0", lambda v: v > 0)]
-NonNegative = Annotated[float, Check("0 or greater", lambda v: v >= 0)]
-Fraction = Annotated[float, Check("strictly between 0 and 1", lambda v: 0 < v < 1)]
-Share = Annotated[float, Check("between 0 and 1", lambda v: 0 <= v <= 1)]
-Natural = Annotated[int, Check("1 or greater", lambda v: v >= 1)]
-Count = Annotated[int, Check("0 or greater", lambda v: v >= 0)]
-Seed = Annotated[int, Check("0 to 4294967295", lambda v: 0 <= v < 2**32)]
-Budget = Annotated[int | None, Check("1 or greater, or null for all", lambda v: v is None or v >= 1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Natural = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Budget = Natural | None  # None for all
+File = Annotated[str, Field(min_length=1), Outside("file")]
+Folder = Annotated[str, Field(min_length=1), Outside("folder")]  # may be absent where a setting ``download`` is on
+
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-@dataclass(frozen=True)
-class Training:
+class Section(BaseModel):
+    """A section of a config with fixed keys, such as the settings of a plug-in."""
+
+    model_config = ConfigDict(**STRICT, frozen=True, extra="forbid", validate_default=True)
+
+
+class Training(Section):
     """What every gradient-trained method needs; the optimisation scaffold of SalUn (Fan et al.
     2024, §5): SGD with momentum 0.9 and weight decay 5e-4, batch 256, a fresh optimiser state,
     and a learning rate that is constant over the few epochs of unlearning."""
@@ -82,85 +84,72 @@ class Training:
     warmup: Count = 0
 
 
-def build(cls: type, given: Mapping[str, Any], where: str) -> Any:
-    """An instance of the dataclass ``cls`` from a config mapping, checked against its annotations.
+def convert(value: Any, kind: Any, where: str) -> Any:
+    """``value``, as YAML and JSON know it, as the annotated type or Section ``kind``.
 
-    ``where`` is the config key of the mapping. Raises ConfigError naming the full key, also for what the
-    dataclass itself refuses.
+    ``where`` is the config key of the value. Raises ConfigError with one line on the problem nearest to the top.
     """
-    hints = get_type_hints(cls, globalns=globals(), include_extras=True)
-    known = {field.name: field for field in fields(cls)}
-    for key in given:
-        if key not in known:
-            raise ConfigError(f"{where}.{key}: unknown setting; known are {', '.join(known) or 'none'}")
-    values = {}
-    for name, field in known.items():
-        if name in given:
-            values[name] = convert(given[name], hints[name], f"{where}.{name}")
-        elif field.default is MISSING and field.default_factory is MISSING:
-            raise ConfigError(f"{where}.{name}: missing")
+    adapter = TypeAdapter(kind, config=None if _is_section(kind) else STRICT)
     try:
-        return cls(**values)
-    except Exception as error:
-        raise ConfigError(f"{where}: {error}") from None
+        # As JSON: a list is good for a tuple, and no text for a number.
+        return adapter.validate_json(json.dumps(value, default=repr))
+    except ValidationError as error:
+        found = [(_key(kind, problem), problem) for problem in error.errors(include_url=False)]
+    key, first = min(found, key=lambda each: (len(each[0]), each[1]["type"] != "extra_forbidden"))
+    path = ".".join([where] * bool(where) + list(map(str, key)))
+    if first["type"] == "missing":
+        raise ConfigError(f"{path}: missing", path.rpartition(".")[0] or "config")
+    if first["type"] == "extra_forbidden":
+        known = dict.fromkeys(name for section in _holders(kind, first["loc"]) for name in section.model_fields)
+        raise ConfigError(f"{path}: unknown key; known are {', '.join(known) or 'none'}")
+    reasons = dict.fromkeys(_reason(problem) for other, problem in found if other == key)
+    shown = repr(first["input"])
+    raise ConfigError(f"{path}: {shown if len(shown) < 200 else f'{shown[:200]}…'} {' and '.join(reasons)}")
 
 
-def sources(settings: Any) -> list[str]:
-    """The paths that an instance of a plug-in's ``Settings`` names by settings of type ``File`` or ``Folder``."""
-    hints = get_type_hints(type(settings), globalns=globals(), include_extras=True)
-    named = [name for name, hint in hints.items() if any(isinstance(m, Source) for m in get_args(hint)[1:])]
-    return [getattr(settings, name) for name in named]
+def sources(settings: Section) -> Iterator[tuple[str, str, str]]:
+    """(name, path, "file" or "folder") of the settings that name something outside the project."""
+    for name, field in type(settings).model_fields.items():
+        yield from ((name, getattr(settings, name), mark.kind) for mark in field.metadata if isinstance(mark, Outside))
 
 
-def convert(value: Any, annotation: Any, where: str) -> Any:
-    """``value`` as the annotated type, or a ConfigError that names ``where``. Lists become tuples."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        value = convert(value, arguments[0], where)
-        for check in arguments[1:]:
-            if isinstance(check, Check) and not check.holds(value):
-                raise ConfigError(f"{where}: {value!r} must be {check.text}")
-        return value
-    if origin is Literal:
-        if value not in arguments or isinstance(value, bool) != any(
-            value is a for a in arguments if a in (True, False)
-        ):
-            raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
-        return value
-    if origin in (Union, types.UnionType):
-        for option in arguments:
-            if option is type(None) and value is None:
-                return None
-        return convert(value, next(a for a in arguments if a is not type(None)), where)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ConfigError(f"{where}: {value!r} is not a list")
-        return tuple(convert(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(value))
-    return _scalar(value, annotation, where)
+REASONS = {
+    "float_type": "is not a number",
+    "int_type": "is not an integer",
+    "bool_type": "is not true or false",
+    "string_type": "is not a text",
+    "list_type": "is not a list",
+    "tuple_type": "is not a list",
+    "dict_type": "is not a mapping",
+    "model_type": "is not a mapping",
+    "finite_number": "is not a finite number",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be {ge:g} or greater",
+    "less_than": "must be less than {lt:.10g}",
+    "less_than_equal": "must be {le:g} or less",
+    "literal_error": "is not one of {expected}",
+    "string_pattern_mismatch": "does not match {pattern}",
+    "string_too_short": "is empty",
+    "too_short": "is empty",
+    "union_tag_invalid": "has no {discriminator} that is one of {expected_tags}",
+    "union_tag_not_found": "has no {discriminator}",
+    "value_error": "{error}",
+}
 
 
-def _scalar(value: Any, kind: type, where: str) -> Any:
-    if kind is Any:
-        return value
-    if kind not in _NAMES:
-        raise ConfigError(f"{where}: a setting cannot be of type {getattr(kind, '__name__', kind)}")
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise ConfigError(f"{where}: {value!r} is not {_NAMES[kind]}{_yaml_hint(value, kind)}")
-    if kind is float and not math.isfinite(value):
-        raise ConfigError(f"{where}: {value!r} is not a finite number")
-    return value
+def _reason(problem: dict[str, Any]) -> str:
+    """What is wrong with a value, as the end of a sentence that begins with it."""
+    reason = REASONS[problem["type"]].format(**problem.get("ctx", {})).replace("' or '", "', '")
+    return reason + (yaml_hint(problem["input"]) if problem["type"] == "float_type" else "")
 
 
-_NAMES = {float: "a number", int: "an integer", str: "a text", bool: "true or false", dict: "a mapping"}
-
-
-def _yaml_hint(value: Any, kind: type) -> str:
-    if kind not in (float, int) or not isinstance(value, str):
-        return ""
+def yaml_hint(value: Any) -> str:
+    """What to write for a number that YAML 1.1 reads as a text, such as 1e-3."""
     try:
-        number = float(value)
+        return f" (YAML reads {value} as a text; write {float(value)!r})" if isinstance(value, str) else ""
     except ValueError:
         return ""
-    return f" (YAML reads {value} as a text; write {number!r})" if kind is float else ""
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
