@@ -80,8 +80,8 @@ class Box:
 
     def source(self, body):
         """A data source whose `load` has that body."""
-        head = "import numpy as np\nfrom unlearn.data import Images, Source\n"
-        settings = "from unlearn.config.settings import dataclass\n@dataclass(frozen=True)\nclass Settings:\n    pass\n"
+        head = "import numpy as np\nfrom unlearn.api.data import Images, Source, dataclass\n"
+        settings = "@dataclass(frozen=True)\nclass Settings:\n    pass\n"
         self.plugin("data", f"{head}{settings}def load(settings):\n    {body}\n")
         self.load_data(name="mine")
 
@@ -167,7 +167,7 @@ class Box:
     def metric(self, body):
         from unlearn.stages.measure import _compute
 
-        head = "from unlearn.metrics import Metric, Row\nMETRICS = {'m': Metric('M', 'max')}\n"
+        head = "from unlearn.api.metrics import Metric, Row\nMETRICS = {'m': Metric('M', 'max')}\n"
         self.plugin("metrics", f"{head}def compute(run):\n    {body}\n")
         _compute("mine", plugins.load("metrics", "mine").compute, None)
 

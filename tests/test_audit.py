@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from safetensors.numpy import save_file
-from test_ledger import request
+from test_records import request
 
 from unlearn import cli as command
 from unlearn.fingerprint import Sources
@@ -23,15 +23,15 @@ from unlearn.provenance import audit, records
 from unlearn.provenance.verify import Finding, verify
 from unlearn.stages.split import split
 
-SOURCES = Sources(ROOT / "src", ROOT / "workflow/scripts")
+SOURCES = Sources()
 MODEL = "results/runs/net/model.safetensors"
 FIGURE = ("results/figures/cost.pdf", "results/figures/cost.png", "results/figures/cost.csv")
 PAGES = ("results/tables/main.csv", "results/tables/main.md", "results/tables/main.tex")
 
 
-def job(outputs, inputs, write, code="", target="unlearn.stages.split:split", **arguments):
+def job(outputs, inputs, write, code="", stage="unlearn.stages.split", **arguments):
     """Run ``write()`` as a job."""
-    with records.entry({**request(outputs, inputs, **arguments), "target": target, "code": code}):
+    with records.entry({**request(outputs, inputs, **arguments), "stage": stage, "code": code}):
         for name in outputs:
             Path(name).parent.mkdir(parents=True, exist_ok=True)
         write()
@@ -50,11 +50,11 @@ def results(dataset, tmp_path, monkeypatch):
     settings = {"kind": "ids", "file": "forget.txt"}
     data, cut = "results/dataset.parquet", "results/splits/listed.parquet"
     table = "results/metrics.parquet"
-    code = SOURCES.digest("split.py", "unlearn.stages.split")
-    job([data], [], lambda: shutil.copy(dataset, data), target="unlearn.stages.dataset:dataset")
+    code = SOURCES.digest("unlearn.stages.split")
+    job([data], [], lambda: shutil.copy(dataset, data), stage="unlearn.stages.dataset")
     job([cut], ["forget.txt", data], lambda: split(data, cut, "listed", settings), code, settings=settings)
     weights = {"w": np.arange(12, dtype=np.float32)}
-    job([MODEL, "results/runs/net/log.txt"], [data, cut], lambda: model(weights), target="unlearn.stages.train:unlearn")
+    job([MODEL, "results/runs/net/log.txt"], [data, cut], lambda: model(weights), stage="unlearn.stages.unlearn")
     row = {"arch": "net", "forget": "listed", "method": "cf", "scope": "all", "seed": 0, "metric": "ua"}
     columns = {name: [value] for name, value in {**row, "value": 0.5, "n": 3}.items()}
     columns |= {name: [None] for name in DETAIL_KEY}
@@ -62,10 +62,10 @@ def results(dataset, tmp_path, monkeypatch):
         [table],
         [MODEL],
         lambda: tables.write(METRICS, table, columns, {}),
-        target="unlearn.stages.collect:collect",
+        stage="unlearn.stages.collect",
     )
-    job(FIGURE, [table], lambda: texts(FIGURE, table), target="unlearn.stages.report:figure")
-    job(PAGES, [table], lambda: texts(PAGES, table), target="unlearn.stages.report:table")
+    job(FIGURE, [table], lambda: texts(FIGURE, table), stage="unlearn.stages.figure")
+    job(PAGES, [table], lambda: texts(PAGES, table), stage="unlearn.stages.table")
     return tmp_path
 
 
@@ -75,7 +75,7 @@ def model(weights, path=MODEL):
 
 
 def found():
-    return audit.findings(list(audit.records("results")))
+    return audit.findings(list(audit.read_all("results")))
 
 
 def age(path, nanoseconds=10**12):
@@ -92,7 +92,7 @@ def test_a_finished_study_has_no_findings(results):
 
 
 def test_no_results_no_records_no_findings(results):
-    assert list(audit.records("nowhere")) == []
+    assert list(audit.read_all("nowhere")) == []
     for folder in results.rglob(".made"):
         shutil.rmtree(folder)
     assert found() == {}
@@ -161,12 +161,12 @@ def test_a_job_at_work_is_left_alone(results):
 
 
 def test_other_versions_are_counted(results, monkeypatch):
-    records = list(audit.records("results"))
-    assert audit.outdated(records) == {}
+    whole = list(audit.read_all("results"))
+    assert audit.outdated(whole) == {}
     assert audit.upgrade({}, 6, "warn") == []
     version = audit.importlib.metadata.version
     monkeypatch.setattr(audit.importlib.metadata, "version", lambda n: "99.0" if n in ("timm", "numpy") else version(n))
-    others = audit.outdated(records)
+    others = audit.outdated(whole)
     assert len(others) == 11
     assert set(others.values()) == {f"timm {version('timm')}"}, "numpy is not among the watched"
     (line,) = audit.upgrade(others, 11, "rerun")
@@ -265,16 +265,14 @@ def test_contents_are_checked_too(results):
 
 
 def test_code_that_changed_since_is_stale(results, tmp_path):
-    for name, folder in (("src", ROOT / "src"), ("scripts", ROOT / "workflow/scripts")):
-        shutil.copytree(folder, tmp_path / "edited" / name)
     edited = tmp_path / "edited"
-    with open(edited / "src/unlearn/stages/split.py", "a") as file:
+    shutil.copytree(ROOT / "src/unlearn", edited)
+    with open(edited / "stages/split.py", "a") as file:
         file.write("\nANSWER = 42\n")
-    sources = Sources(edited / "src", edited / "scripts")
     expected = Finding("results/splits/listed.parquet", "stale", "made by code that has changed since")
-    assert verify("results", sources)[0] == [expected]
-    (edited / "scripts/split.py").unlink()
-    (finding,) = verify("results", Sources(edited / "src", edited / "scripts"))[0]
+    assert verify("results", Sources(edited))[0] == [expected]
+    (edited / "stages/split.py").unlink()
+    (finding,) = verify("results", Sources(edited))[0]
     assert finding.detail.startswith("made by code that is no longer there")
 
 
@@ -353,7 +351,7 @@ def test_explain_marks_what_is_not_as_it_was(results, capsys, monkeypatch):
 def test_explain_folds_what_is_alike(results, capsys):
     parts = [f"results/runs/{i}/metrics.parquet" for i in range(20)]
     for part in parts:
-        job([part], [MODEL], lambda part=part: texts([part]), target="unlearn.stages.measure:measure")
+        job([part], [MODEL], lambda part=part: texts([part]), stage="unlearn.stages.measure")
     job(["results/all.parquet"], parts, lambda: texts(["results/all.parquet"]))
     Path(parts[3]).write_text("other")
     lines = tree(capsys, "results/all.parquet")

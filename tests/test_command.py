@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 from conftest import ROOT
-from test_ledger import make
+from test_records import make
 
 FIGURE = "results/figures/cost.csv"
 

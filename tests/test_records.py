@@ -24,11 +24,11 @@ def here(tmp_path, monkeypatch):
 
 def request(outputs, inputs=(), **arguments):
     return {
-        "target": "unlearn.stages.split:split",
+        "stage": "unlearn.stages.split",
         "arguments": arguments,
         "inputs": list(inputs),
         "outputs": list(outputs),
-        "code": "0123 split.py",
+        "code": "0123 unlearn.stages.split",
         "threads": 2,
     }
 
@@ -53,11 +53,11 @@ def test_a_record_says_what_made_what_from_what(here):
         4,
         stat.st_mtime_ns,
     )
-    assert found["target"] == "unlearn.stages.split:split"
+    assert found["stage"] == "unlearn.stages.split"
     assert (found["settings"], found["config"]) == (settings, metadata.digest(settings))
     assert found["arguments"] == {"seed": 3, "device": "cpu"}
     assert (found["device"], found["precision"], found["threads"]) == ("cpu", "float32", 2)
-    assert found["code"] == "0123 split.py"
+    assert found["code"] == "0123 unlearn.stages.split"
     assert set(found["libraries"]) == set(metadata.LIBRARIES)
     assert {"version", "commit", "dirty", "python", "machine", "started", "seconds"} <= set(found)
 
@@ -71,7 +71,7 @@ def test_digests_are_those_of_sha256sum(here):
 
 def test_an_input_that_is_as_recorded_is_not_read_again(here, monkeypatch):
     known = make(here, ["results/first", "results/a.txt"])["outputs"]["results/a.txt"]
-    monkeypatch.setattr(ledger, "state", None)
+    monkeypatch.setattr(records, "state", None)
     assert records.input_state("results/a.txt") == known
 
 
@@ -96,13 +96,13 @@ def test_tables_name_the_inputs_of_their_job(here, dataset):
         split(dataset, "split.parquet", "quarter", settings)
     found = tables.metadata("split.parquet")
     assert found["inputs"] == {dataset: records.state(dataset)["sha256"]}
-    assert found["code"] == "0123 split.py"
+    assert found["code"] == "0123 unlearn.stages.split"
 
 
 def test_a_failed_job_leaves_no_record_and_no_lock(here):
     with pytest.raises(ValueError, match="the reason"), records.entry(request(["results/a"])):
         raise ValueError("the reason")
-    silent = pytest.raises(records.LedgerError, match="results/a: its job ended without writing it")
+    silent = pytest.raises(records.RecordError, match="results/a: its job ended without writing it")
     with silent, records.entry(request(["results/a"])):
         pass
     assert list((here / "results/.made").iterdir()) == []
@@ -114,11 +114,11 @@ def test_any_flipped_byte_of_a_record_is_noticed(here):
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(records.LedgerError, match="damaged record"):
+        with pytest.raises(records.RecordError, match="damaged record"):
             records.read(path)
     for cut in (b"", whole[:-1], whole[:100], whole + b"\n"):
         path.write_bytes(cut)
-        with pytest.raises(records.LedgerError, match="damaged record"):
+        with pytest.raises(records.RecordError, match="damaged record"):
             records.read(path)
     path.write_bytes(whole)
     assert json.loads(whole).keys() - records.read(path).keys() == {"~record"}
@@ -129,7 +129,7 @@ import logging, sys, time
 from pathlib import Path
 from unlearn.provenance import records
 logging.basicConfig(level=logging.INFO)
-request = {"target": "t", "arguments": {}, "inputs": [], "outputs": ["out"], "code": "", "threads": 1}
+request = {"stage": "t", "arguments": {}, "inputs": [], "outputs": ["out"], "code": "", "threads": 1}
 with records.entry(request):
     Path(sys.argv[1]).write_text(str(time.monotonic()))
     time.sleep(0.5)

@@ -29,7 +29,7 @@ from unlearn.io.schema.shadow import SHADOW
 from unlearn.io.schema.split import SPLIT
 from unlearn.io.schema.tuning import TUNING
 from unlearn.io.schema.ulira import ULIRA
-from unlearn.run import Run
+from unlearn.run import REFERENCE, Run
 from unlearn.stages.shadow_split import shadow_split
 from unlearn.stages.split import SplitError
 
@@ -290,8 +290,8 @@ def test_a_shadow_must_forget_something_and_keep_something(shadow_splits, fracti
 def shadows(architecture, dataset, shadow_splits, tmp_path):
     """``shadows(method, number)``: the shadow table of a tiny model, as a frame, for any ``source``
     dataset; ``shadows.pretrained(number)``: the path of its weights before it forgot."""
-    from unlearn.stages import train
     from unlearn.stages.shadow import shadow
+    from unlearn.stages.unlearn import unlearn
 
     recipe = {"model": architecture, "method": {"epochs": 2, "batch_size": 8, "lr": 0.05}, **EXECUTION}
     own = {"retrain": recipe, "original": {"method": {}, **EXECUTION}}
@@ -299,16 +299,16 @@ def shadows(architecture, dataset, shadow_splits, tmp_path):
 
     def pretrained(number, source=dataset, name="a"):
         out = [str(tmp_path / f"{name}{number}" / file) for file in ("model.safetensors", "history", "cost")]
-        run = {"arch": "net", "forget": "half", "method": "retrain", "scope": "all", "seed": 2000 + number}
-        train.unlearn(run, source, shadow_splits(number, name)[0], None, None, *out, recipe, "cpu")
+        run = Run("net", "half", "retrain", "all", 2000 + number)
+        unlearn(run, source, shadow_splits(number, name)[0], *out, recipe, "cpu")
         return out[0]
 
     def make(method, number, source=dataset, name="a", scope="all", settings=None, tuning=None):
         out = str(tmp_path / f"{name}{number}-{method}.parquet")
-        run = {"arch": "net", "forget": "shadow", "method": method, "scope": scope, "seed": 2000 + number}
-        original = None if (method, scope) == ("retrain", "all") else pretrained(number, source, name)
+        run = Run("net", "shadow", method, scope, 2000 + number)
+        original = None if (method, scope) == REFERENCE else pretrained(number, source, name)
         split = shadow_splits(number, name)[1]
-        shadow(run, number, source, split, original, tuning, out, settings or own[method], "cpu")
+        shadow(run, number, source, split, out, settings or own[method], "cpu", original, tuning)
         return tables.read(SHADOW, out).to_pandas()
 
     make.pretrained, make.recipe = pretrained, recipe
@@ -364,11 +364,18 @@ def test_a_shadow_is_deterministic_and_unlike_others(shadows):
 
 def test_pretraining_on_a_half_is_pretraining_without_the_other(shadows, shadow_splits, edited, tmp_path):
     from unlearn.models import checkpoint
-    from unlearn.stages import train
+    from unlearn.stages.pretrain import pretrain
 
     unseen = roles(shadow_splits(0, "a")[0])["unseen"]
     out = [str(tmp_path / "plain" / file) for file in ("model.safetensors", "history", "cost", "snapshots")]
-    train.pretrain(edited("smaller", "split", unseen, "test"), *out, "net", 2000, shadows.recipe, 0, "cpu")
+    pretrain(
+        Run("net", "none", "pretrain", "all", 2000),
+        edited("smaller", "split", unseen, "test"),
+        *out,
+        shadows.recipe,
+        0,
+        "cpu",
+    )
     plain, own = (checkpoint.load(path).state_dict() for path in (out[0], shadows.pretrained(0)))
     assert all((own[name] == plain[name]).all() for name in plain)
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from unlearn.config.settings import Folder, Natural, dataclass
-from unlearn.data import DataError, Images, Source, decode, stack
+from unlearn.api.data import DataError, Folder, Images, Natural, Source, dataclass, decode, stack
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 CHUNK = 1024

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from unlearn.config.settings import Budget, File, Natural, dataclass
-from unlearn.data import DataError, Images, Source, decode, stack
+from unlearn.api.data import Budget, DataError, File, Images, Natural, Source, dataclass, decode, stack
 
 CHUNK = 4096
 

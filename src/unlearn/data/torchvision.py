@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from unlearn.config.settings import Folder, dataclass
-from unlearn.data import DataError, Images, Source
+from unlearn.api.data import DataError, Folder, Images, Source, dataclass
 
 
 @dataclass(frozen=True)
