@@ -2,14 +2,13 @@
 
 import re
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from unlearn.api.metrics import Metric  # noqa: E402
-from unlearn.config import plugins  # noqa: E402
+from unlearn.config import contracts, plugins  # noqa: E402
 from unlearn.config.settings import Training  # noqa: E402
 
 HEAD = """# Methods
@@ -28,11 +27,11 @@ file, seven values for every method, on a seed that is not reported.
 
 def row(name: str) -> str:
     """A line of the table."""
-    declared = plugins.declaration("methods", name)
+    declared = contracts.declaration("methods", name)
     papers = ", ".join(dict.fromkeys(re.findall(r"arXiv:[\d.]+\d", declared.doc))) or "control"
     sees = declared.constants["DATA_ROLES"]
     kinds = ", ".join(declared.constants.get("FORGET_KINDS", ())) or "all"
-    values = ", ".join(f"{field.name} {field.default}" for field in fields(declared.settings)) or "none"
+    values = ", ".join(f"{name} {field.default}" for name, field in declared.settings.model_fields.items()) or "none"
     trained = issubclass(declared.settings, Training)
     cost = f"epochs over {' and '.join(sees)}" if trained else "one shot" if sees else "nothing"
     return f"| [`{name}`](#{name}) | {papers} | {', '.join(sees) or 'nothing'} | {kinds} | {values} | {cost} |\n"
@@ -40,7 +39,7 @@ def row(name: str) -> str:
 
 def section(name: str) -> str:
     """What the method is and where it deviates from its sources: the file's own words."""
-    return f"\n## {name}\n\n{plugins.declaration('methods', name).doc.strip()}\n"
+    return f"\n## {name}\n\n{contracts.declaration('methods', name).doc.strip()}\n"
 
 
 def methods() -> str:
@@ -73,7 +72,7 @@ def metric_row(file: str, name: str, metric: Metric) -> str:
 
 def metric_section(file: str) -> str:
     """Definition and source: the file's own words."""
-    return f"\n## {file}\n\n{plugins.declaration('metrics', file).doc.strip()}\n"
+    return f"\n## {file}\n\n{contracts.declaration('metrics', file).doc.strip()}\n"
 
 
 def metrics() -> str:

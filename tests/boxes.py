@@ -14,14 +14,13 @@ import yaml
 from conftest import CLASSES, EXECUTION, NETS, NORMALIZE, ROOT, SHAPE
 from PIL import Image
 
-from unlearn.config import plugins
+from unlearn.config import contracts, plugins
 from unlearn.config.study import Study
 from unlearn.io import tables
 from unlearn.io.schema.radii import RADII
 from unlearn.run import Run
 from unlearn.runtime import runner
 
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 DEFAULT = (ROOT / "config.yaml").read_text()
 OLD = b"the result of an earlier run"
 RUN = Run("net", "some", "mine", "last", 0)
@@ -57,7 +56,7 @@ class Box:
             config = yaml.full_load(path.read_bytes())
         except yaml.YAMLError:
             config = {}
-        Study(config, SCHEMA, [path])
+        Study(config, [path])
 
     def plugin(self, kind, text):
         """Put a plug-in `mine` in the place of the project's plug-ins; what it imports is there."""
@@ -71,7 +70,7 @@ class Box:
 
     def declare(self, kind, text):
         self.plugin(kind, text)
-        plugins.declaration.__wrapped__(kind, "mine")
+        contracts.declaration.__wrapped__(kind, "mine")
 
     def load_data(self, **settings):
         from unlearn.stages.dataset import dataset
@@ -80,8 +79,8 @@ class Box:
 
     def source(self, body):
         """A data source whose `load` has that body."""
-        head = "import numpy as np\nfrom unlearn.api.data import Images, Source, dataclass\n"
-        settings = "@dataclass(frozen=True)\nclass Settings:\n    pass\n"
+        head = "import numpy as np\nfrom unlearn.api.data import Images, Section, Source\n"
+        settings = "class Settings(Section):\n    pass\n"
         self.plugin("data", f"{head}{settings}def load(settings):\n    {body}\n")
         self.load_data(name="mine")
 
@@ -114,9 +113,10 @@ class Box:
 
     def pretrain(self, model, normalize=(0.5,), **more):
         from unlearn.stages.pretrain import pretrain
+        from unlearn.training.artifacts import TrainingSettings
 
         spec = {"model": model, "args": {}, "stem": "native", "normalize": {**NORMALIZE, "std": list(normalize)}}
-        settings = {"model": {**spec, **more}, "method": {"epochs": 1}, **EXECUTION}
+        settings = TrainingSettings(model={**spec, **more}, method={"epochs": 1}, **EXECUTION)
         outputs = dict.fromkeys(("model", "history", "cost", "snapshots"), self.old)
         pretrain(RUN, self.dataset, **outputs, settings=settings, follow=0, device="cpu")
 
@@ -131,25 +131,26 @@ class Box:
     def method(self, body, given=(), sees='("retain",)'):
         """Run a method whose `unlearn` has that body."""
         from unlearn.stages.unlearn import unlearn
+        from unlearn.training.artifacts import TrainingSettings
 
-        settings = "@dataclass(frozen=True)\nclass Settings:\n    rate: Positive = 1.0\n"
-        head = f"import torch\nfrom unlearn.config.settings import Positive, dataclass\nDATA_ROLES = {sees}\n{settings}"
+        settings = "class Settings(Section):\n    rate: Positive = 1.0\n"
+        head = f"import torch\nfrom unlearn.config.settings import Positive, Section\nDATA_ROLES = {sees}\n{settings}"
         self.plugin("methods", f"{head}def unlearn(model, context, settings):\n    {body}\n")
         original = str(self.original())
         outputs = dict.fromkeys(("model", "history", "cost"), self.old)
-        given = {"method": dict(given), **EXECUTION}
+        given = TrainingSettings(method=dict(given), **EXECUTION)
         unlearn(RUN, self.dataset, self.split, **outputs, settings=given, device="cpu", original=original)
 
     def attack(self, body):
         """Run an attack whose `build` has that body."""
-        from unlearn.stages.attack import attack
+        from unlearn.stages.attack import AttackSettings, attack
 
-        settings = "@dataclass(frozen=True)\nclass Settings:\n    pass\n"
-        head = f"from unlearn.config.settings import dataclass\nTHREAT_NORM = 'linf'\nCATEGORY = 'single'\n{settings}"
+        settings = "class Settings(Section):\n    pass\n"
+        head = f"from unlearn.config.settings import Section\nTHREAT_NORM = 'linf'\nCATEGORY = 'single'\n{settings}"
         self.plugin("attacks", f"{head}def build(model, eps, settings):\n    {body}\n")
         radii = str(self.root / "radii.parquet")
         tables.write(RADII, radii, {"threat_norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
-        settings = {"attack": {}, "samples": {"test": 4, "retain": 4, "forget": 4}}
+        settings = AttackSettings({}, {"test": 4, "retain": 4, "forget": 4})
         original = str(self.original())
         attack(RUN, "mine", original, self.dataset, self.split, radii, self.old, settings, "cpu")
 
@@ -180,11 +181,12 @@ class Box:
 
     def tables_of(self, harm, stage="probe"):
         """Probe a model after the dataset or the split was harmed."""
+        from unlearn.evaluation.activations import ProbeSettings
         from unlearn.stages.probe import probe
 
         path = self.original()
         harm(self)
-        settings = {"at": "output", "sigma": "channel", "channels": False, "roles": ["test"]}
+        settings = ProbeSettings("output", "channel", False, ["test"])
         probe(RUN, str(path), self.dataset, self.split, self.old, settings, "cpu")
 
     def pretrain_on(self, harm):

@@ -9,7 +9,7 @@ from conftest import EXECUTION
 from torch import nn
 
 from unlearn.analysis import radii
-from unlearn.evaluation.activations import spreads
+from unlearn.evaluation.activations import ProbeSettings, spreads
 from unlearn.io import tables
 from unlearn.io.schema.adversarial import ADVERSARIAL
 from unlearn.io.schema.predictions import PREDICTIONS
@@ -21,6 +21,7 @@ from unlearn.models.images import ImageSet, to_float
 from unlearn.run import Run
 from unlearn.stages import attack, follow, predict, pretrain
 from unlearn.stages import radii as calibrate
+from unlearn.training.artifacts import TrainingSettings
 from unlearn.training.context import MethodContext
 
 RUN = Run("net", "ten", "cf", "all", 0)
@@ -48,7 +49,7 @@ def given(tmp_path):
 
 def attacked(weights, dataset, split, given, tmp_path, name, **own):
     out = str(tmp_path / f"{name}.parquet")
-    settings = {"attack": own, "samples": SAMPLES}
+    settings = attack.AttackSettings(own, SAMPLES)
     attack.attack(RUN, name, weights, dataset, split, given, out, settings, "cpu")
     return tables.read(ADVERSARIAL, out).to_pandas(), tables.metadata(out)
 
@@ -184,7 +185,8 @@ def test_no_gradient_is_no_margin(make_images):
 @pytest.fixture
 def pretrained(architecture, dataset, tmp_path):
     """``pretrained(follow)``: (weights, snapshots) after six epochs."""
-    settings = {"model": architecture, "method": {"epochs": 6, "batch_size": 16, "lr": 0.05}, **EXECUTION}
+    recipe = {"epochs": 6, "batch_size": 16, "lr": 0.05}
+    settings = TrainingSettings(model=architecture, method=recipe, **EXECUTION)
 
     def run(every):
         paths = [str(tmp_path / f"{every}-{kind}") for kind in ("weights", "history", "cost", "snapshots")]
@@ -214,7 +216,7 @@ def test_snapshots_are_of_these_epochs(pretrained, every, epochs):
 def test_trajectory_holds_what_each_snapshot_shows(pretrained, dataset, tmp_path):
     weights, snapshots = pretrained(2)
     out = str(tmp_path / "trajectory.parquet")
-    settings = {"at": "output", "sigma": "channel", "roles": ["test"]}
+    settings = ProbeSettings("output", "channel", False, ["test"])
     follow.follow(PRETRAINING, weights, snapshots, dataset, out, settings, "cpu")
     table = tables.read(TRAJECTORY, out).to_pandas()
     assert table["epoch"].drop_duplicates().tolist() == [2, 4, 6]

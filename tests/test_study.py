@@ -5,7 +5,7 @@ import math
 import pytest
 import yaml
 
-from unlearn.config import plugins
+from unlearn.config import contracts, plugins
 from unlearn.config.settings import ConfigError
 from unlearn.config.study import Study
 from unlearn.run import Run
@@ -33,7 +33,7 @@ def changed(config, key, value):
 
 
 @pytest.fixture
-def error(config, schema, tmp_path):
+def error(config, tmp_path):
     """``error(key, value)``: the message about a config with that change, its file's name cut off."""
 
     def found(key, value):
@@ -41,7 +41,7 @@ def error(config, schema, tmp_path):
         file = tmp_path / "config.yaml"
         file.write_text(yaml.safe_dump(config, sort_keys=False))
         with pytest.raises(ConfigError) as caught:
-            Study(yaml.safe_load(file.read_text()), schema, [file])
+            Study(yaml.safe_load(file.read_text()), [file])
         message = str(caught.value)
         assert "\n" not in message
         assert message.startswith(f"{file}: "), "the file is not named"
@@ -50,8 +50,8 @@ def error(config, schema, tmp_path):
     return found
 
 
-def test_default_config_is_a_study(config, schema):
-    Study(config, schema)
+def test_default_config_is_a_study(config):
+    Study(config)
 
 
 @pytest.mark.parametrize(
@@ -209,15 +209,15 @@ def test_refuses_a_forget_set_and_says_why(error, key, value, reason):
 @pytest.mark.parametrize(
     "key", ["study", "seeds", "settings", "settings.analysis.seed", f"{DIGITS}.eps.linf.eps", f"{RESNET}.train"]
 )
-def test_a_missing_key_is_named(config, schema, key):
+def test_a_missing_key_is_named(config, key):
     set_at(config, key, ABSENT)
     with pytest.raises(ConfigError, match=rf"'{key.rpartition('.')[2]}' is a required property$"):
-        Study(config, schema)
+        Study(config)
 
 
-def test_an_unknown_key_is_named(config, schema):
+def test_an_unknown_key_is_named(config):
     with pytest.raises(ConfigError, match=r"^settings\.probe: unknown key \('when' was unexpected\); known are at, "):
-        Study(changed(config, "settings.probe.when", 1), schema)
+        Study(changed(config, "settings.probe.when", 1))
 
 
 def test_an_unknown_key_on_top_is_named_with_its_file(error):
@@ -228,23 +228,23 @@ def test_settings_of_a_method_for_all_architectures_are_blamed_where_they_stand(
     assert error("settings.methods.salun", {"density": 2}).startswith("settings.methods.salun.density: ")
 
 
-def test_the_file_named_is_the_one_that_holds_the_key(config, schema, tmp_path):
+def test_the_file_named_is_the_one_that_holds_the_key(config, tmp_path):
     base, overlay = tmp_path / "config.yaml", tmp_path / "overlay.yaml"
     base.write_text(yaml.safe_dump(config))
     overlay.write_text(yaml.safe_dump({"study": "other", "seeds": [-1]}))
     with pytest.raises(ConfigError, match=rf"^{overlay}: seeds\.0: "):
-        Study(changed(config, "seeds", [-1]), schema, [base, overlay])
+        Study(changed(config, "seeds", [-1]), [base, overlay])
     config["seeds"] = [0]
     with pytest.raises(ConfigError, match=rf"^{base}: {DIGITS}\.eps\.linf\.eps: "):
-        Study(changed(config, f"{DIGITS}.eps.linf.eps", [0.2, 0.1]), schema, [base, overlay])
+        Study(changed(config, f"{DIGITS}.eps.linf.eps", [0.2, 0.1]), [base, overlay])
 
 
 # --- what a study derives from its config ---------------------------------------------------------
 
 
-def test_controls_run_once_on_all_layers_and_methods_on_every_scope(config, schema):
+def test_controls_run_once_on_all_layers_and_methods_on_every_scope(config):
     config.update(methods=["cf", "bs"], scopes=["last", "all"])
-    assert Study(config, schema).cells == [
+    assert Study(config).cells == [
         ("original", "all"),
         ("retrain", "all"),
         ("cf", "last"),
@@ -254,59 +254,59 @@ def test_controls_run_once_on_all_layers_and_methods_on_every_scope(config, sche
     ]
 
 
-def test_naming_a_control_adds_its_scopes_only(config, schema):
+def test_naming_a_control_adds_its_scopes_only(config):
     config.update(methods=["original", "retrain"], scopes=["last", "all"])
-    assert Study(config, schema).cells == [("original", "all"), ("retrain", "all"), ("retrain", "last")]
+    assert Study(config).cells == [("original", "all"), ("retrain", "all"), ("retrain", "last")]
 
 
-def test_runs_are_the_product(config, schema):
+def test_runs_are_the_product(config):
     config.update(methods=["cf"], scopes=["last"], forgets=["random10", "class3"], seeds=[0, 7])
-    runs = Study(config, schema).runs
+    runs = Study(config).runs
     assert len(runs) == len(set(runs)) == 2 * 2 * 3 * 2
     assert Run("vit", "class3", "cf", "last", 7) in runs
 
 
-def test_the_settings_of_an_architecture_win_over_those_for_all(config, schema):
+def test_the_settings_of_an_architecture_win_over_those_for_all(config):
     config["settings"]["methods"] = {"cf": {"epochs": 3, "momentum": 0.5}}
     config["settings"]["archs"]["resnet"]["methods"]["cf"] = {"epochs": 4}
-    values = Study(config, schema).method_settings("resnet", "cf")["method"]
+    values = Study(config).method_settings("resnet", "cf")["method"]
     assert (values["epochs"], values["momentum"]) == (4, 0.5)
-    assert values["lr"] == plugins.declaration("methods", "cf").settings().lr
+    assert values["lr"] == contracts.declaration("methods", "cf").settings().lr
 
 
-def test_retraining_repeats_the_recipe_of_pretraining(config, schema):
-    study = Study(config, schema)
+def test_retraining_repeats_the_recipe_of_pretraining(config):
+    study = Study(config)
     assert study.method_settings("vit", "retrain") == study.training_settings("vit")
 
 
-def test_stages_see_only_what_they_depend_on(config, schema):
+def test_stages_see_only_what_they_depend_on(config):
     """A change of the attacks or of the report must not run a training again."""
 
     def of_models(study):
         split = study.split_settings("random10")
         return split, study.training_settings("resnet"), study.method_settings("resnet", "cf")
 
-    before = of_models(Study(config, schema))
+    before = of_models(Study(config))
     config["settings"]["datasets"]["digits"].update(eps={"linf": {"eps": [0.2], "headline": 0.2}})
     config["settings"]["samples"]["test"] = 7
     config["settings"]["analysis"]["seed"] = 1
     config["settings"]["archs"]["resnet"]["label"] = "R"
-    after = Study(config, schema)
+    after = Study(config)
     assert of_models(after) == before
     assert after.radii_settings() == {"linf": {"eps": [0.2], "headline": 0.2}}
     assert after.report_settings()["labels"]["resnet"] == "R"
 
 
-def test_an_attack_by_another_norm_leaves_the_radii_that_are_given(config, schema):
+def test_an_attack_by_another_norm_leaves_the_radii_that_are_given(config):
     """Otherwise it would remake the grid, and with it every attack."""
-    before = Study(config, schema).radii_settings()
+    before = Study(config).radii_settings()
     assert set(before) == {"linf", "l2"}
     config["attacks"].append("pgd_l2")
-    assert Study(config, schema).radii_settings() == before
+    assert Study(config).radii_settings() == before
     config["settings"]["datasets"]["digits"]["eps"]["l2"] = "calibrate"
-    assert Study(config, schema).radii_settings() == {**before, "l2": None}
+    assert Study(config).radii_settings() == {**before, "l2": None}
     config["attacks"].remove("pgd_l2")
-    study = Study(config, schema)
+    study = Study(config)
     assert study.radii_settings() == {"linf": before["linf"]}
     assert study.calibration == []
 
@@ -321,25 +321,25 @@ def test_an_attack_by_another_norm_leaves_the_radii_that_are_given(config, schem
         ({"name": "parquet", "train": "a.parquet", "test": "b.parquet"}, ["a.parquet", "b.parquet"]),
     ],
 )
-def test_what_a_data_set_is_read_from(config, schema, source, paths, tmp_path, monkeypatch):
+def test_what_a_data_set_is_read_from(config, source, paths, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     set_at(config, f"{DIGITS}.source", source)
-    assert Study(config, schema).dataset_sources() == paths
+    assert Study(config).dataset_sources() == paths
 
 
-def test_what_a_forget_set_is_read_from(config, schema, tmp_path):
+def test_what_a_forget_set_is_read_from(config, tmp_path):
     (tmp_path / "ids.txt").write_text("1\n")
     config["settings"]["forgets"]["listed"] = {"kind": "ids", "file": str(tmp_path / "ids.txt")}
-    study = Study(config, schema)
+    study = Study(config)
     assert study.split_sources("listed") == [str(tmp_path / "ids.txt")]
     assert study.split_sources("random10") == study.split_sources("class3") == []
 
 
-def test_settings_do_not_depend_on_the_order_of_keys(config, schema):
+def test_settings_do_not_depend_on_the_order_of_keys(config):
     def reversed_keys(value):
         return {k: reversed_keys(value[k]) for k in reversed(value)} if isinstance(value, dict) else value
 
-    one, other = Study(config, schema), Study(reversed_keys(config), schema)
+    one, other = Study(config), Study(reversed_keys(config))
     for settings in ("dataset", "probe", "analysis", "report"):
         assert repr(getattr(one, f"{settings}_settings")()) == repr(getattr(other, f"{settings}_settings")())
     assert repr(one.training_settings("vit")) == repr(other.training_settings("vit"))
@@ -347,25 +347,25 @@ def test_settings_do_not_depend_on_the_order_of_keys(config, schema):
     assert repr(one.attack_settings("pgd")) == repr(other.attack_settings("pgd"))
 
 
-def test_a_method_may_restrict_the_kinds_of_forget_set(config, schema, monkeypatch):
-    original = plugins.declaration("methods", "bs")
-    restricted = plugins.Declaration(original.settings, {"FORGET_KINDS": ("class",)}, "")
-    real = plugins.declaration
-    monkeypatch.setattr(plugins, "declaration", lambda kind, name: restricted if name == "bs" else real(kind, name))
+def test_a_method_may_restrict_the_kinds_of_forget_set(config, monkeypatch):
+    original = contracts.declaration("methods", "bs")
+    restricted = contracts.Declaration(original.settings, {"FORGET_KINDS": ("class",)}, "")
+    real = contracts.declaration
+    monkeypatch.setattr(contracts, "declaration", lambda kind, name: restricted if name == "bs" else real(kind, name))
     with pytest.raises(ConfigError, match=r"settings\.forgets\.random10: method 'bs' is not defined for kind 'random'"):
-        Study(config, schema)
-    Study({**config, "forgets": ["class3"]}, schema)
+        Study(config)
+    Study({**config, "forgets": ["class3"]})
 
 
 @pytest.mark.parametrize("figure", plugins.names("figures"))
-def test_a_figure_of_what_is_not_measured_is_refused(config, schema, figure):
-    for metric in plugins.declaration("figures", figure).constants["MEASURED"]:
+def test_a_figure_of_what_is_not_measured_is_refused(config, figure):
+    for metric in contracts.declaration("figures", figure).constants["MEASURED"]:
         builds_on = {
-            name: plugins.declaration("metrics", name).constants.get("REQUIRES", ()) for name in config["metrics"]
+            name: contracts.declaration("metrics", name).constants.get("REQUIRES", ()) for name in config["metrics"]
         }
         kept = [name for name in config["metrics"] if name != metric and metric not in builds_on[name]]
         with pytest.raises(ConfigError, match=f"^figures: '{figure}' plots {metric}, which is not in metrics"):
-            Study({**config, "figures": [figure], "metrics": kept}, schema)
+            Study({**config, "figures": [figure], "metrics": kept})
 
 
 # --- the schema -----------------------------------------------------------------------------------
@@ -383,7 +383,7 @@ def properties(node, path=""):
             yield from properties(option, path)
 
 
-def test_every_key_of_the_config_is_described(schema):
+def test_every_key_of_the_config_is_described():
     def described(value):
         shared = schema["$defs"].get(value.get("$ref", "").removeprefix("#/$defs/"), {})
         return "description" in value or "description" in shared

@@ -1,7 +1,7 @@
 """What a plug-in must hold, and what it states about itself, read from its syntax tree without running the file."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -94,6 +94,14 @@ def declaration(kind: str, name: str) -> Declaration:
     return Declaration(settings, constants, ast.get_docstring(tree) or "")
 
 
+def filled(kind: str, name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The settings of a plug-in with its defaults; ``where`` is the config key of those that are ``given``.
+
+    Raises ConfigError naming the key.
+    """
+    return convert(given, declaration(kind, name).settings, where).model_dump(mode="json")
+
+
 def _parse(path: Path, file: str) -> ast.Module:
     try:
         return ast.parse(path.read_text(encoding="utf-8"), str(path))
@@ -164,7 +172,7 @@ def _execute(node: ast.ClassDef, file: str) -> type[Section]:
     for name, setting in settings.model_fields.items():
         if not setting.is_required():
             default = setting.get_default(call_default_factory=True)
-            convert(default, Annotated[setting.annotation, *setting.metadata], f"{file}, Settings.{name}")
+            convert(default, Annotated[setting.annotation, setting], f"{file}, Settings.{name}")
     return settings
 
 

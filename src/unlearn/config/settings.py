@@ -61,9 +61,12 @@ STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 class Section(BaseModel):
-    """Settings that belong together. Unknown keys are refused, and so are a text or true for a number."""
+    """Settings that belong together. Unknown keys are refused, and so are a text or true for a number. A text below
+    a setting describes it."""
 
-    model_config = ConfigDict(**STRICT, frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        **STRICT, frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+    )
 
 
 class Training(Section):
@@ -73,9 +76,13 @@ class Training(Section):
 
     epochs: Count = 10
     lr: NonNegative = 0.01
+    """Learning rate."""
     batch_size: Natural = 256
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     momentum: Share = 0.9
+    """Of SGD."""
     weight_decay: NonNegative = 5e-4
     schedule: Literal["constant", "cosine"] = "constant"
+    """Of the learning rate, after the warm-up."""
     warmup: Count = 0
+    """Epochs over which the learning rate rises to its value."""

@@ -4,14 +4,14 @@ Stages do not import this module: a change of its words remakes nothing.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from unlearn.config.settings import STRICT, ConfigError, Section
+from unlearn.config.settings import STRICT, ConfigError, Outside, Section
 
 # By pydantic's type of problem, the end of a sentence that begins with the value.
 REASONS = {
@@ -49,6 +49,15 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         problems = [_Problem.of(kind, found) for found in error.errors(include_url=False)]
     first = min(problems, key=lambda problem: (len(problem.keys), problem.type != "extra_forbidden"))
     raise first.error(where, problems)
+
+
+def outside(settings: Section) -> Iterator[tuple[str, str, str]]:
+    """(name, path, "file" or "folder") for each setting that names something outside the project."""
+    for name, field in type(settings).model_fields.items():
+        nested = (mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ()))
+        for mark in (*field.metadata, *nested):
+            if isinstance(mark, Outside) and (given := getattr(settings, name)):
+                yield from ((name, path, mark.kind) for path in ([given] if isinstance(given, str) else given))
 
 
 def yaml_hint(value: Any) -> str:
