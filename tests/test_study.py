@@ -315,8 +315,8 @@ def test_an_attack_by_another_norm_leaves_the_radii_that_are_given(config):
     ("source", "paths"),
     [
         ({"name": "digits"}, []),
-        ({"name": "torchvision", "dataset": "svhn", "root": "elsewhere"}, ["elsewhere"]),
-        ({"name": "torchvision", "dataset": "svhn"}, ["data"]),
+        ({"name": "torchvision", "dataset": "svhn", "root": "x"}, ["x/train_32x32.mat", "x/test_32x32.mat"]),
+        ({"name": "torchvision", "dataset": "cifar10"}, ["data/cifar-10-batches-py"]),
         ({"name": "imagefolder", "root": "images"}, ["images"]),
         ({"name": "parquet", "train": "a.parquet", "test": "b.parquet"}, ["a.parquet", "b.parquet"]),
     ],

@@ -132,6 +132,13 @@ def settings(kind, *names):
     )
 
 
+def sources(kind, *names):
+    """Params: the files and folders that these settings name, which the job's record describes."""
+    return lambda wildcards: getattr(STUDY, f"{kind}_sources")(
+        *(wildcards[name] for name in names)
+    )
+
+
 def named(wildcard):
     """Params: the value of a wildcard."""
     return lambda wildcards: wildcards[wildcard]
@@ -263,8 +270,3 @@ def calibration(_):
             for arch, seed in STUDY.calibration
         ],
     }
-
-
-def forget_list(wildcards):
-    """The files of ids that a forget set is read from."""
-    return STUDY.split_sources(wildcards.forget)

@@ -41,7 +41,7 @@ def check_outside(study: Study) -> None:
     for where, settings in named.items():
         for key, path, kind in outside(settings):
             there = Path(path).is_file() if kind == "file" else Path(path).is_dir()
-            if not there and not getattr(settings, "download", False):
+            if not there:
                 raise ConfigError(f"{where}.{key}: {path}: no such {kind}")
 
 

@@ -55,7 +55,7 @@ Count = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Budget = Natural | None  # None for all
 File = Annotated[str, Field(min_length=1), Outside("file")]
-Folder = Annotated[str, Field(min_length=1), Outside("folder")]  # may be absent where a setting ``download`` is on
+Folder = Annotated[str, Field(min_length=1), Outside("folder")]
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 

@@ -8,7 +8,7 @@ from typing import Any
 from unlearn.config import checks, contracts, scope_grammar, strict_yaml
 from unlearn.config.schema import Config
 from unlearn.config.settings import ConfigError, Section
-from unlearn.config.validation import convert, outside
+from unlearn.config.validation import convert, sources
 from unlearn.io.metadata import canonical
 from unlearn.run import CONTROLS, Run
 
@@ -95,14 +95,14 @@ class Study:
     def dataset_sources(self) -> list[str]:
         """The files and folders outside the project that the data set is read from; the job may make one that is not
         there (a download)."""
-        return [path for _, path, _ in outside(self.source)]
+        return sources(self.source)
 
     def split_settings(self, forget: str) -> dict[str, Any]:
         return canonical(self.config["settings"]["forgets"][forget])
 
     def split_sources(self, forget: str) -> list[str]:
         """The files outside the project that a forget set is read from."""
-        return [path for _, path, _ in outside(self.sections.settings.forgets[forget])]
+        return sources(self.sections.settings.forgets[forget])
 
     def shadow_split_settings(self) -> dict[str, Any]:
         """Not their number: more shadows leave those that are there as they are."""

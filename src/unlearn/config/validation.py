@@ -60,6 +60,13 @@ def outside(settings: Section) -> Iterator[tuple[str, str, str]]:
                 yield from ((name, path, mark.kind) for path in ([given] if isinstance(given, str) else given))
 
 
+def sources(settings: Section) -> list[str]:
+    """The paths that settings name: by settings of type ``File`` or ``Folder``, and by their method ``sources()`` if
+    they have one, for what lies in a folder that it shares with others."""
+    more = settings.sources() if hasattr(settings, "sources") else ()
+    return [*(path for _, path, _ in outside(settings)), *more]
+
+
 def yaml_hint(value: Any) -> str:
     """What to write for a number that YAML 1.1 reads as a text, such as 1e-3."""
     try:
