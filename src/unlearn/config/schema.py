@@ -110,6 +110,7 @@ class RandomImages(Section):
     """A random fraction of the training images."""
 
     kind: Literal["random"]
+    """Tells the kinds of forget sets apart."""
     fraction: Fraction
     """Share of the training images that is forgotten."""
     seed: Seed
@@ -120,6 +121,7 @@ class WholeClasses(Section):
     """All training images of some classes."""
 
     kind: Literal["class"]
+    """Tells the kinds of forget sets apart."""
     classes: Several[int | str]
     """Names or indices of classes."""
 
@@ -128,6 +130,7 @@ class ListedImages(Section):
     """The training images whose ids a text file lists."""
 
     kind: Literal["ids"]
+    """Tells the kinds of forget sets apart."""
     file: File
     """A text file with one id of the dataset table in a line."""
 

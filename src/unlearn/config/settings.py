@@ -75,13 +75,17 @@ class Training(Section):
     and a learning rate that is constant over the few epochs of unlearning."""
 
     epochs: Count = 10
+    """Passes over the images."""
     lr: NonNegative = 0.01
     """Learning rate."""
     batch_size: Natural = 256
+    """Images in a step, at most."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """torch.optim's, with a state of its own."""
     momentum: Share = 0.9
     """Of SGD."""
     weight_decay: NonNegative = 5e-4
+    """As the optimizer defines it."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Of the learning rate, after the warm-up."""
     warmup: Count = 0
