@@ -64,7 +64,10 @@ def members(model: nn.Module, scope: str) -> frozenset[str]:
     """
     if scope == "all":
         return frozenset([*model.state_dict(), *(name for name, _ in model.named_modules())])
-    part = parse(scope)
+    try:
+        part = parse(scope)
+    except ScopeError as error:
+        raise ScopeError(f"scope {scope!r} {error}") from None
     if isinstance(part, range):
         group = groups(model)
         if part[-1] > max(group.values()):
