@@ -1,4 +1,4 @@
-"""Writes what follows from the code: pages of docs/, and the JSON schema of configs for editors. `make generated` runs it."""
+"""Writes what follows from the code: pages of docs/, and the JSON schema of configs. `make generated` runs it."""
 
 import json
 import re
@@ -20,9 +20,9 @@ HEAD = """# Methods
 Generated from the files in `src/unlearn/methods` by `make generated`; a test keeps it current.
 
 *Reads* are the roles of the data that a method may read; a request for another role stops the run. *Cost* is the data
-that run through the model. A config that asks a method for a kind of forget set it is not defined for is refused. Learning
-rates do not transfer between architectures: `tune: true` chooses each method's from the tuning grid in its file, seven
-values for every method, on a seed that is not reported.
+that run through the model. A config that asks a method for a kind of forget set it is not defined for is refused.
+Learning rates do not transfer between architectures: `tune: true` chooses each method's from the tuning grid in its
+file, seven values for every method, on a seed that is not reported.
 
 | method | paper | reads | forget sets | settings and defaults | cost |
 |---|---|---|---|---|---|
