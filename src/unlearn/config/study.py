@@ -112,6 +112,12 @@ class Study:
         """The recipe of pretraining, which exact retraining repeats on the retain set."""
         return canonical({"model": self.model(arch), "method": self.arch(arch)["train"], **self._execution()})
 
+    def layers_settings(self) -> dict[str, Any]:
+        """All architectures and scopes, as the config writes them."""
+        c = self.config
+        data = {"data": c["dataset"], "crop": self.dataset["augment"]["crop"]}
+        return canonical({"archs": {arch: self.model(arch) for arch in c["archs"]}, "scopes": c["scopes"], **data})
+
     def model(self, arch: str) -> dict[str, Any]:
         """What a model is built from, beside the data set."""
         spec = self.arch(arch)
