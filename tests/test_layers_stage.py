@@ -60,7 +60,8 @@ def test_counts_are_of_what_may_move(dataset, tmp_path, arch):
         (
             {"archs": {"shallow": SHALLOW}, "scopes": ["last"]},
             ScopeError,
-            "scopes.0: 'last': model 'vit_tiny_patch16_224' has 2 groups between stem and head, needs 3 (settings.archs.shallow)",
+            "scopes.0: 'last': model 'vit_tiny_patch16_224' has 2 groups between stem and head, needs 3 "
+            "(settings.archs.shallow)",
         ),
         (
             {"archs": {"x": {**SHALLOW, "model": "resnet19"}}},

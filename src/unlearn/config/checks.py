@@ -28,20 +28,22 @@ def check(study: Study) -> None:
     _labels(study)
     for forget in study.config["forgets"]:
         _forget(study, forget)
-    _needs(study.config)
+    _needs(study)
     _tuning(study)
     if study.config["ulira"]:
         _ulira(study)
 
 
-def check_outside(study: Study) -> None:
-    """The files and folders that settings name are there."""
-    named = {f"settings.datasets.{study.config['dataset']}.source": study.source}
-    named |= {f"settings.forgets.{name}": study.sections.settings.forgets[name] for name in study.config["forgets"]}
-    for where, settings in named.items():
+def check_outside(study: Study, results: Path | None) -> None:
+    """The files and folders that settings name are there, or in ``results`` what is made from them."""
+    forgets = study.sections.settings.forgets
+    used = [(f"settings.datasets.{study.config['dataset']}.source", study.source, "dataset.parquet")]
+    used += [(f"settings.forgets.{n}", forgets[n], f"splits/{n}.parquet") for n in study.config["forgets"]]
+    for where, settings, made in used:
+        if results and (results / made).is_file():
+            continue
         for key, path, kind in outside(settings):
-            there = Path(path).is_file() if kind == "file" else Path(path).is_dir()
-            if not there:
+            if not (Path(path).is_file() if kind == "file" else Path(path).is_dir()):
                 raise ConfigError(f"{where}.{key}: {path}: no such {kind}")
 
 
@@ -125,8 +127,9 @@ def _undefined(methods: Sequence[str], kind: str) -> str | None:
     return next((name for name, defined in kinds.items() if defined and kind not in defined), None)
 
 
-def _needs(config: dict[str, Any]) -> None:
+def _needs(study: Study) -> None:
     """Metrics and figures have what they build on."""
+    config = study.config
     for metric in config["metrics"]:
         constants = contracts.declaration("metrics", metric).constants
         for key, constant in (("metrics", "REQUIRES"), ("attacks", "ATTACKS")):
@@ -135,8 +138,14 @@ def _needs(config: dict[str, Any]) -> None:
     if "test" not in config["settings"]["probe"]["roles"]:
         raise ConfigError("settings.probe.roles: lacks test, which figures and conjectures are about")
     for figure in config["figures"]:
-        if missing := set(contracts.declaration("figures", figure).constants["MEASURED"]) - set(config["metrics"]):
+        constants = contracts.declaration("figures", figure).constants
+        if missing := set(constants["MEASURED"]) - set(config["metrics"]):
             raise ConfigError(f"figures: {figure!r} plots {', '.join(sorted(missing))}, which is not in metrics")
+        if missing := set(constants["NEEDS"]) - set(study.tables):
+            raise ConfigError(
+                f"figures: {figure!r} needs {', '.join(sorted(missing))}, which is no table of this study; "
+                f"its tables are {', '.join(study.tables)}"
+            )
 
 
 def _tuning(study: Study) -> None:

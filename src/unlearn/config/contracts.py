@@ -50,7 +50,7 @@ CONTRACTS = {
     ),
     "figures": Contract(
         {"data": ("tables", "settings"), "draw": ("frame", "settings")},
-        {"NEEDS": tuple[Literal["metrics", "comparisons", "correlations"], ...], "MEASURED": tuple[str, ...]},
+        {"NEEDS": tuple[str, ...], "MEASURED": tuple[str, ...]},
         settings=False,
     ),
 }

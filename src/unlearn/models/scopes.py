@@ -13,6 +13,7 @@ from timm.models._manipulate import group_with_matcher
 from torch import nn
 
 from unlearn.config.scope_grammar import THIRDS, ScopeError, parse
+from unlearn.run import ALL
 
 UNMATCHED = "\0"
 
@@ -62,7 +63,7 @@ def members(model: nn.Module, scope: str) -> frozenset[str]:
 
     Raises ScopeError for what is no scope (``unlearn.config.scope_grammar``), and for one that the model does not have.
     """
-    if scope == "all":
+    if scope == ALL:
         return frozenset([*model.state_dict(), *(name for name, _ in model.named_modules())])
     try:
         part = parse(scope)
