@@ -17,9 +17,9 @@ HEAD = """# Methods
 Generated from the files in `src/unlearn/methods` by `python docs/generate.py`; a test keeps it current.
 
 *Reads* are the roles of the data that a method may read; a request for another role stops the run. *Cost* is the data
-that run through the model. A config that asks a method for a kind of forget set it is not defined for is refused. Learning
-rates do not transfer between architectures: `tune: true` chooses each method's from the tuning grid in its file, seven
-values for every method, on a seed that is not reported.
+that run through the model. A config that asks a method for a kind of forget set it is not defined for is refused.
+Learning rates do not transfer between architectures: `tune: true` chooses each method's from the tuning grid in its
+file, seven values for every method, on a seed that is not reported.
 
 | method | paper | reads | forget sets | settings and defaults | cost |
 |---|---|---|---|---|---|
