@@ -79,7 +79,7 @@ def serve(tmp_path, dataset):
             "threads": 1,
             "checkpoint_seconds": 60,
         }
-        code = f"import json, sys; from unlearn.runtime.runner import serve; sys.exit(serve(json.loads({json.dumps(request)!r})))"
+        code = f"import json, sys; from unlearn.runtime.runner import run; sys.exit(run(json.loads({json.dumps(request)!r})))"
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
         return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 

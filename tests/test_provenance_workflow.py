@@ -98,6 +98,7 @@ def other_ids(path):
         ("results/digits/figures/cost.png", os.unlink, {"Figure: cost"}),
         ("results/digits/tables/main.tex", append, {"Main table"}),
         ("forget.txt", other_ids, splits(STUDY) | of_runs(STUDY, *WHOLE_RUN) | END),
+        ("forget.txt", os.utime, set()),
     ],
     ids=lambda value: getattr(value, "__name__", None) or (value if isinstance(value, str) else ""),
 )
@@ -150,7 +151,7 @@ def test_a_finished_study_is_verified_and_explained(study):
     lines = study.unlearn("explain", "results/digits/figures/cost.pdf").stdout.splitlines()
     assert lines[0].startswith("results/digits/figures/cost.pdf  by figure  settings ")
     (_,) = (line for line in lines if f"metrics.parquet of 3 in {RUN}  by measure" in line)
-    assert "[!" not in "".join(lines).replace("[! no record]", "", 1), "but for the list of ids"
+    assert "[!" not in "".join(lines)
     assert any("results/digits/dataset.parquet  by dataset" in line for line in lines)
     os.unlink(study.root / CF / "history.parquet")
     done = study.unlearn("verify", "results")
@@ -162,7 +163,7 @@ def test_a_copy_without_times_and_without_snakemakes_memory_is_finished_too(stud
     (tmp_path / "other").mkdir()
     other = Study(tmp_path / "other")
     shutil.copytree(study.root / "results", other.root / "results", copy_function=shutil.copyfile)
-    shutil.copy2(study.root / "forget.txt", other.root)  # what no job made has to keep its time
+    shutil.copyfile(study.root / "forget.txt", other.root / "forget.txt")
     assert other.planned("all") == set()
     path = other.root / "src/unlearn/methods/cf.py"
     path.write_text(path.read_text() + "\nANSWER = 42\n")
@@ -170,6 +171,33 @@ def test_a_copy_without_times_and_without_snakemakes_memory_is_finished_too(stud
     path.write_text(path.read_text().removesuffix("\nANSWER = 42\n"))
     (other.root / "tiny.yaml").write_text(SMALL.replace("analysis: {resamples: 100}", "analysis: {resamples: 200}"))
     assert other.planned("all") == analysis(STUDY)
+
+
+def test_results_of_other_settings_put_in_their_place_are_made_again(study):
+    """Snakemake's memory is of those that it made, and says that they are current."""
+    study.rewrite(f"{CF}/model.safetensors", settings={"lr": 3})
+    assert study.planned("all") == WHOLE
+    said = study.snakemake("-n", "all").stderr
+    assert f"{CF}/model.safetensors: not made by the code, settings and inputs of now; it will be made again" in said
+
+
+def test_touch_vouches_for_results_as_they_are(study):
+    """After it nobody finds fault with them, whether or not Snakemake remembers: other code, settings, ids, bytes."""
+    source = study.root / "src/unlearn/methods/cf.py"
+    source.write_text(source.read_text() + "\nANSWER = 42\n")
+    other_ids(study.root / "forget.txt")
+    append(study.root / "results/digits/figures/cost.png")
+    with study.edited("tiny.yaml", "analysis: {resamples: 100}", "analysis: {resamples: 200}"):
+        assert WHOLE | splits(STUDY) < study.planned("all")
+        done = study.snakemake("--touch", "all")
+        assert done.returncode == 0, done.stderr
+        (said,) = (line for line in done.stderr.splitlines() if "cost.png" in line and "not what its job wrote" in line)
+        assert said.endswith("it is accepted as it is (--touch)")
+        assert study.planned("all") == set()
+        assert study.unlearn("verify", "results").stdout.endswith(" results read, 0 findings\n")
+        shutil.rmtree(study.root / ".snakemake/metadata")
+        assert study.planned("all") == set()
+    assert study.planned("all") == analysis(STUDY)
 
 
 def test_a_run_repeated_beside_the_orphans_of_a_killed_one(study):

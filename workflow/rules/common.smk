@@ -10,8 +10,9 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 ROOT = Path(workflow.basedir)
-sys.path.insert(0, str(ROOT / "src"))
-os.environ.update(PYTHONPATH=f"{ROOT}/src")
+# Neither here nor in jobs is a file json.py or timm.py beside the Snakefile or in the user's folder the library.
+sys.path[:] = [f"{ROOT}/src", *(path for path in sys.path if path != str(ROOT))]
+os.environ.update(PYTHONPATH=f"{ROOT}/src", PYTHONSAFEPATH="1")
 
 from unlearn.config import strict_yaml
 from unlearn.config.settings import ConfigError
@@ -19,7 +20,7 @@ from unlearn.config.study import Study
 from unlearn.fingerprint import Sources
 from unlearn.io.catalogue import TABLES
 from unlearn.run import CONTROLS, REFERENCE, Run
-from unlearn.runtime import fork_server
+from unlearn.runtime import launcher
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
@@ -55,11 +56,10 @@ RUN_LOG = "<logs>/{arch}/{forget}/{method}-{scope}/seed{seed}"
 SHADOW = "<results>/shadows/{shadow}"
 SHADOW_LOG = "<logs>/shadows/{shadow}"
 
-# Jobs on this machine fork from processes that have the libraries loaded.
+# Jobs on this machine fork from processes that have the libraries loaded, jobs on a cluster's nodes do not.
+os.environ.pop(launcher.OWNER, None)
 if workflow.is_main_process:
-    os.environ[fork_server.OWNER] = str(os.getpid())
-else:
-    os.environ.pop(fork_server.OWNER, None)
+    launcher.offer()
 
 
 def roots():
