@@ -826,8 +826,8 @@ def test_the_stage_writes_three_tables(seeds, tmp_path):
     assert found["conjectures"].groupby("arch").size().to_dict() == {"net": 5, "vit": 5}
 
 
-def test_a_study_has_the_settings_of_the_stage(config, schema):
-    settings = Study(config, schema).analysis_settings()
+def test_a_study_has_the_settings_of_the_stage(config):
+    settings = Study(config).analysis_settings()
     assert set(settings) == {*Settings._fields, "threat_norms"} - {"headlines"}
     assert settings["attack"] == config["attacks"][-1]
     assert list(settings["threat_norms"]) == sorted(config["attacks"])

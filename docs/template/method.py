@@ -17,7 +17,6 @@ from unlearn.api.methods import (
     NonNegative,
     Training,
     cross_entropy,
-    dataclass,
     fit,
 )
 
@@ -31,7 +30,6 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):  # epochs, lr, batch_size, optimizer, momentum, weight_decay, schedule and warmup
     epochs: Count = 5
     lr: NonNegative = 1e-3

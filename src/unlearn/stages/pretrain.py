@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from unlearn.config.settings import Training, build
+from unlearn.config.settings import Training
 from unlearn.io.progress import NOTHING, Progress
 from unlearn.models import checkpoint, images
 from unlearn.models.classifier import Classifier
@@ -36,7 +36,7 @@ def pretrain(
     Raises ModelError or ProbeError, before any training, for an architecture that cannot go through the study.
     """
     device = prepare(device)
-    recipe = build(Training, settings.method, "train")
+    recipe = Training(**settings.method)
     context = MethodContext(
         run.seed,
         model_spec(dataset, settings.model),
