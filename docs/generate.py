@@ -16,12 +16,12 @@ HEAD = """# Methods
 
 Generated from the files in `src/unlearn/methods` by `python docs/generate.py`; a test keeps it current.
 
-*Sees* are the roles of the data that a method may read; the job refuses it any other. *Cost* is what is run
-through the model. A method that is not defined for a kind of forget set is refused when the config is read.
-Learning rates do not transfer between architectures: `tune: true` chooses each method's from the grid in its
-file, seven values for every method, on a seed that is not reported.
+*Reads* are the roles of the data that a method may read; a request for another role stops the run. *Cost* is the data
+that run through the model. A config that asks a method for a kind of forget set it is not defined for is refused. Learning
+rates do not transfer between architectures: `tune: true` chooses each method's from the tuning grid in its file, seven
+values for every method, on a seed that is not reported.
 
-| method | paper | sees | forget sets | settings and defaults | cost |
+| method | paper | reads | forget sets | settings and defaults | cost |
 |---|---|---|---|---|---|
 """
 
@@ -30,12 +30,12 @@ def row(name: str) -> str:
     """A line of the table."""
     declared = plugins.declaration("methods", name)
     papers = ", ".join(dict.fromkeys(re.findall(r"arXiv:[\d.]+\d", declared.doc))) or "control"
-    sees = declared.constants["DATA_ROLES"]
+    reads = declared.constants["DATA_ROLES"]
     kinds = ", ".join(declared.constants.get("FORGET_KINDS", ())) or "all"
     values = ", ".join(f"{field.name} {field.default}" for field in fields(declared.settings)) or "none"
     trained = issubclass(declared.settings, Training)
-    cost = f"epochs over {' and '.join(sees)}" if trained else "one shot" if sees else "nothing"
-    return f"| [`{name}`](#{name}) | {papers} | {', '.join(sees) or 'nothing'} | {kinds} | {values} | {cost} |\n"
+    cost = f"epochs over {' and '.join(reads)}" if trained else "one shot" if reads else "nothing"
+    return f"| [`{name}`](#{name}) | {papers} | {', '.join(reads) or 'nothing'} | {kinds} | {values} | {cost} |\n"
 
 
 def section(name: str) -> str:

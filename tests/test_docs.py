@@ -1,6 +1,7 @@
 """What the documents say must exist."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ import yaml
 from unlearn.config import plugins
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -47,3 +51,10 @@ def test_every_metric_is_on_its_page():
         assert f"\n## {file}\n" in page
         for name in plugins.load("metrics", file).METRICS:
             assert page.count(f"\n| `{name}` | ") == 1, name
+
+
+def test_the_architecture_page_draws_the_layers_that_are_checked():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    block = re.search(r"```\n(cli .*?)```", (ROOT / "docs/architecture.md").read_text(), re.S)[1]
+    assert [re.split(r" {2,}", line)[0] for line in block.splitlines() if line] == layers

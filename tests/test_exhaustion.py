@@ -60,7 +60,7 @@ def job(dataset, tmp_path):
     def start(before="", shell="", seconds=0):
         asked = json.dumps({**request, "checkpoint_seconds": seconds})
         load = "import json, sys, resource, torch, timm, unlearn.stages.unlearn\n"
-        code = f"{load}{before}\nfrom unlearn.runtime.runner import serve\nsys.exit(serve(json.loads({asked!r})))"
+        code = f"{load}{before}\nfrom unlearn.runtime.runner import run\nsys.exit(run(json.loads({asked!r})))"
         command = [sys.executable, "-c", code]
         if shell:
             start.left = tmp_path / "left"

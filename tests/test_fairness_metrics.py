@@ -184,7 +184,7 @@ def test_class_robustness_says_what_it_needs():
     with pytest.raises(MetricError, match="no attacked images of role 'test'"):
         values("class_robustness", replace(run, adversarial=run.adversarial[run.adversarial["role"] != "test"]))
     with pytest.raises(MetricError, match="no radii for attack 'pgd'"):
-        values("class_robustness", replace(run, grids={"fgsm": GRID}))
+        values("class_robustness", replace(run, radii={"fgsm": GRID}))
 
 
 # --- thirds of the network ------------------------------------------------------------------------

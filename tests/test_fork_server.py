@@ -1,7 +1,8 @@
-"""Warm processes: a request is served by a fork, and nobody outlives whom they work for."""
+"""Fork servers: a request is served by a fork, and nobody outlives whom they work for."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,23 +11,23 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from test_runner import JOBS, SCRIPT, package
 
 from unlearn.fingerprint import Sources
-from unlearn.runtime import fork_server
+from unlearn.runtime import launcher
 
 CALL = """
 import json, sys
-from unlearn.runtime import fork_server
-sys.exit(fork_server.call(json.loads(sys.argv[1])))
+from unlearn.runtime import launcher
+sys.exit(launcher.call(json.loads(sys.argv[1])))
 """
 # A server that preloads nothing starts in no time.
 SERVE = """
 import sys
-from pathlib import Path
 from unlearn.runtime import fork_server
-fork_server.PRELOAD["models"] = ()
-fork_server.serve("models", Path(sys.argv[1]), int(sys.argv[2]))
+fork_server.PRELOAD["tables"] = ()
+fork_server.serve("tables", sys.argv[1], int(sys.argv[2]))
 """
 
 
@@ -38,28 +39,33 @@ def until(condition, seconds=20):
 
 
 class Service:
-    """An owner (a process that sleeps), a server that lives with it, and calls to that server."""
+    """An owner (a process that sleeps), calls to the server of its jobs, and if asked for a server that is there."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        package(folder)
+        self.package = folder / "package"
+        package(self.package)
         self.owner = subprocess.Popen(["sleep", "120"])
         self.environment = {
             **os.environ,
-            "PYTHONPATH": str(folder),
+            "PYTHONPATH": str(self.package),
             "TMPDIR": str(folder),
-            fork_server.OWNER: str(self.owner.pid),
+            launcher.OWNER: str(self.owner.pid),
         }
-        home = folder / f"unlearn-{os.getuid()}-{self.owner.pid}"
-        home.mkdir(mode=0o700)
-        self.socket = home / "models.sock"
-        command = [sys.executable, "-c", SERVE, str(self.socket), str(self.owner.pid)]
-        self.server = subprocess.Popen(command, env=self.environment)
-        until(self.socket.exists)
+        self.home = folder / f"unlearn-{os.getuid()}-{self.owner.pid}-tables"
+        self.server = None
+
+    def serve(self) -> None:
+        self.home.mkdir(mode=0o700)
+        socket = self.home / "socket"
+        self.server = subprocess.Popen(
+            [sys.executable, "-c", SERVE, str(socket), str(self.owner.pid)], env=self.environment
+        )
+        until(socket.exists)
 
     def add(self, name: str, line: str) -> None:
         """A stage that consists of a line."""
-        (self.folder / f"unlearn/stages/{name}.py").write_text(
+        (self.package / f"unlearn/stages/{name}.py").write_text(
             f"{JOBS}\ndef {name}(out):\n    write(out)\n    {line}\n"
         )
 
@@ -71,6 +77,14 @@ class Service:
         pipe = subprocess.PIPE
         return subprocess.Popen(command, env=self.environment, stdout=pipe, stderr=pipe, text=True, cwd=self.folder)
 
+    def launch(self, stage: str, **params) -> subprocess.CompletedProcess:
+        """A job's script, which has run."""
+        params["code"] = Sources(self.package / "unlearn").digest(f"unlearn.stages.{stage}")
+        files = {"inputs": {}, "outputs": {"out": "out.txt"}, "log": "job.log", "device": "cpu"}
+        command = [sys.executable, "-P", "-c", SCRIPT.format(params=params, **files)]
+        pipes = {"capture_output": True, "text": True, "timeout": 120}
+        return subprocess.run(command, env=self.environment, cwd=self.folder, **pipes)
+
     def call(self, function: str, **arguments) -> tuple[int, str, str]:
         """Exit status, what the terminal saw, and the log."""
         client = self.start(function, **arguments)
@@ -78,17 +92,26 @@ class Service:
         return client.returncode, terminal, (self.folder / "job.log").read_text()
 
     def close(self):
-        for process in (self.owner, self.server):
-            process.kill()
-            process.wait()
+        self.owner.kill()
+        self.owner.wait()
+        if self.server:
+            assert self.server.wait(30) == 0
 
 
 @pytest.fixture
-def service():
-    with tempfile.TemporaryDirectory() as folder:  # a socket's path has at most 107 characters
+def unserved():
+    """Without a server."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a socket's path has at most a hundred characters
         found = Service(Path(folder))
         yield found
         found.close()
+        until(lambda: not list(Path(folder).glob("unlearn-*")))
+
+
+@pytest.fixture
+def service(unserved):
+    unserved.serve()
+    return unserved
 
 
 def test_a_request_is_served(service):
@@ -121,13 +144,13 @@ def test_jobs_run_in_the_callers_folder_and_environment(service):
 
 def test_jobs_run_the_sources_as_they_are_now(service):
     assert service.call("greet", name="you")[0] == 0
-    path = service.folder / "unlearn/stages/greet.py"
+    path = service.package / "unlearn/stages/greet.py"
     path.write_text(path.read_text().replace('"hello %s', '"good morning %s'))
     assert "good morning you" in service.call("greet", name="you")[2]
 
 
 def test_a_killed_job_is_told_from_a_failed_one(service):
-    assert service.call("die")[0] == fork_server.KILLED
+    assert service.call("die")[0] == launcher.KILLED
     assert service.call("greet", name="next")[0] == 0, "and the server goes on"
 
 
@@ -155,31 +178,57 @@ def test_the_server_ends_with_its_owner(service):
     service.owner.kill()
     service.owner.wait()
     assert service.server.wait(30) == 0
-    assert not service.socket.exists()
+    assert not service.home.exists()
 
 
-def test_a_folder_that_others_can_enter_is_refused(service):
-    service.socket.parent.chmod(0o777)
-    client = service.start("greet", name="you")
-    assert "is not private to this user" in client.communicate(timeout=60)[1]
-    assert client.returncode != 0
+# --- servers that a job starts ------------------------------------------------------------------------------------
+
+
+def test_a_job_without_a_server_runs_in_a_process_of_its_own(unserved):
+    """The reason is one line on the terminal."""
+    (unserved.package / "scipy.py").write_text("raise ImportError('jammed')")
+    done = unserved.launch("greet", name="you")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert "ImportError: jammed" in line
+    assert (unserved.folder / "out.txt").exists()
+
+
+def test_a_folder_that_others_can_enter_is_not_used(service):
+    service.home.chmod(0o777)
+    done = service.launch("greet", name="you")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert "is not private to this user" in line
+    assert service.server.poll() is None
+
+
+@pytest.mark.parametrize("length", [20, 120])
+def test_servers_are_offered_where_their_address_can_be_short_enough(length):
+    """A socket's address has at most a hundred characters; jobs can do without a server."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    long = folder / ("x" * (length - len(str(folder)) - 1))
+    long.mkdir()
+    code = "import os; from unlearn.runtime import launcher; launcher.offer(); print(os.environ.get(launcher.OWNER))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(long)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    shutil.rmtree(folder)
+    offered, said = done.stdout.strip() != "None", done.stderr.splitlines()
+    assert (offered, len(said)) == ((True, 0) if length == 20 else (False, 1))
+    assert all(str(long) in line for line in said)
 
 
 @pytest.mark.slow
-def test_the_first_call_starts_a_server_with_the_libraries(service):
-    """Of a real kind, through ``launch``; the second call finds the same one."""
+def test_the_first_job_starts_a_server_with_the_libraries(unserved):
+    """It serves the second job too, and does not mistake files in the user's folder for libraries."""
+    service = unserved
     service.add("gate", "log.info('%s %s', 'pandas' in sys.modules, os.getppid())")
-    code = Sources(service.folder / "unlearn").digest("unlearn.stages.gate")
-    files = {"inputs": {}, "outputs": {"out": "out.txt"}, "log": "job.log", "device": "cpu"}
-    code = SCRIPT.format(params={"code": code}, **files)
+    for name in ("json", "pandas", "psutil", "scipy", "socket", "timm"):
+        (service.folder / f"{name}.py").write_text("raise ImportError('of the user')")
     seen = []
     for _ in range(2):
-        subprocess.run(
-            [sys.executable, "-c", code], env=service.environment, cwd=service.folder, timeout=120, check=True
-        )
+        done = service.launch("gate")
+        assert (done.returncode, done.stderr) == (0, "")
         seen.append((service.folder / "job.log").read_text().split()[-2:])
     assert seen[0] == seen[1]
     assert seen[0][0] == "True"
-    service.owner.kill()
-    service.owner.wait()
-    until(lambda: not service.socket.with_name("tables.sock").exists())

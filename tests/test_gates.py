@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unlearn.analysis.gates import doubt, flag, gates
+from unlearn.analysis.gates import Attack, failed, flag_comparisons, flag_conjectures, gates
 from unlearn.api.metrics import Evidence
 from unlearn.config import plugins
 from unlearn.io import tables
@@ -17,8 +17,8 @@ from unlearn.stages.measure import frame
 
 RUN = {"arch": "net", "forget": "ten", "method": "cf", "scope": "all", "seed": 0}
 GRID = (0.02, 0.05, 0.1, 0.2, 0.5)
-KINDS = {"fgsm": "single", "noise": "noise", "square": "black box", "pgd": "iterative", "cascade": "ensemble"}
-ATTACKS = {name: {"threat_norm": "linf", "category": kind, "aim": "fool"} for name, kind in KINDS.items()}
+CATEGORIES = {"fgsm": "single", "noise": "noise", "square": "black box", "pgd": "iterative", "cascade": "ensemble"}
+ATTACKS = {name: Attack("linf", category, "fool") for name, category in CATEGORIES.items()}
 HONEST = {
     "fgsm": (0.9, 0.7, 0.4, 0.2, 0.1),
     "noise": (0.95, 0.9, 0.8, 0.6, 0.4),
@@ -43,8 +43,7 @@ def measured(curves=HONEST, checks=None, normalized=0.0, n=1000, role="test", **
 
 
 def failing(table):
-    bad = table[table["passed"].eq(False).fillna(False)]
-    return set(zip(bad["gate"], bad["attack"], strict=True))
+    return set(failed(table)[["gate", "attack"]].itertuples(index=False, name=None))
 
 
 def test_an_honest_evaluation_passes_every_gate(tmp_path):
@@ -102,7 +101,7 @@ def test_nothing_to_compare_with_is_said():
 
 
 def test_norms_are_not_compared():
-    other = {**ATTACKS, "square": {**ATTACKS["square"], "threat_norm": "l2"}}
+    other = {**ATTACKS, "square": Attack("l2", "black box", "fool")}
     curves = {**HONEST, "square": (0.1, 0.0, 0.0, 0.0, 0.0)}
     assert failing(gates(measured(curves), other)) == set()
 
@@ -113,7 +112,7 @@ def test_other_roles_do_not_count():
     assert failing(gates(pd.concat([measured(), forget]), ATTACKS)) == set()
 
 
-def test_a_failed_gate_marks_the_cell_and_what_is_measured_against_it():
+def test_a_failed_gate_flags_the_cell_and_what_is_measured_against_it():
     bad = CASES["losses disagree"][0]
     cells = [("cf", {}), ("retrain", bad), ("salun", {}), ("original", {})]
     of_forgets = [("ten", cells), ("other", [("cf", bad), ("salun", {})])]
@@ -124,16 +123,17 @@ def test_a_failed_gate_marks_the_cell_and_what_is_measured_against_it():
     ]
     keys = [*CELL_KEY, "metric", *DETAIL_KEY]
     metrics = pd.concat(frames)
-    marked = flag(metrics[keys].drop_duplicates().reset_index(drop=True), gates(metrics, ATTACKS))
-    hit = set(marked.loc[marked["failed"] != "", ["forget", "method", "attack"]].itertuples(index=False, name=None))
+    flagged = flag_comparisons(metrics[keys].drop_duplicates().reset_index(drop=True), gates(metrics, ATTACKS))
+    hit = flagged.loc[flagged["failed_gates"] != "", ["forget", "method", "attack"]]
+    hit = set(hit.itertuples(index=False, name=None))
     assert hit == {("ten", m, "pgd") for m in ("cf", "retrain", "salun", "original")} | {("other", "cf", "pgd")}
-    assert set(marked["failed"]) == {"", "losses"}
+    assert set(flagged["failed_gates"]) == {"", "losses"}
 
 
 def test_doubtful_verdicts_say_so():
     table = gates(measured({**HONEST, **CASES["losses disagree"][0]}), ATTACKS)
     rows = [("net", "pgd", "the interval includes 0"), ("net", "cascade", "why"), ("net", None, ""), ("vit", "pgd", "")]
-    found = doubt(pd.DataFrame(rows, columns=["arch", "attack", "reason"]), table)
+    found = flag_conjectures(pd.DataFrame(rows, columns=["arch", "attack", "reason"]), table)
     assert found["reason"].tolist() == ["the interval includes 0; gates failed: losses", "why", "", ""]
 
 
@@ -205,7 +205,7 @@ def deceivers():
 
 
 def evaluated(deceivers, name, **own):
-    """The gates table of a model under the attacks of ``KINDS``."""
+    """The gates table of a model under the attacks of ``CATEGORIES``."""
     import torch
 
     from unlearn.evaluation.attack_search import search
@@ -215,7 +215,7 @@ def evaluated(deceivers, name, **own):
     pixels, labels, models = deceivers
     images = ImageSet(torch.arange(60), (pixels * 255).round().to(torch.uint8), labels)
     tabled, checks = [], {}
-    for attack in KINDS:
+    for attack in CATEGORIES:
         plugin = plugins.load("attacks", attack)
         settings = plugins.settings("attacks", attack, own.get(attack, {}))
         found = search(models[name], images, GRID, lambda m, e, p=plugin, s=settings: p.build(m, e, s), 0)
@@ -230,7 +230,7 @@ def evaluated(deceivers, name, **own):
         pd.DataFrame({"id": range(60), "role": roles, "label": labels}),
         logits,
         adversarial=pd.concat(tabled),
-        grids=dict.fromkeys(KINDS, GRID),
+        radii=dict.fromkeys(CATEGORIES, GRID),
         checks=checks,
     )
     rows = [*robust_accuracy.compute(evidence), *attack_checks.compute(evidence)]

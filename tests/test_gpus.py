@@ -1,4 +1,4 @@
-"""Jobs that see several cards are spread over them, whoever started them and however they end."""
+"""Jobs that see several GPUs are spread over them, whoever started them and however they end."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def job(tmp_path):
-    """``job("0", "1")``: a process that takes one of these cards and holds it until its stdin ends."""
+    """``job("0", "1")``: a process that takes one of these GPUs and holds it until its stdin ends."""
     started = []
 
     def start(*names):
@@ -43,7 +43,7 @@ def job(tmp_path):
 
 
 def taken(*processes) -> list[int]:
-    """The cards that processes take at the same moment."""
+    """The GPUs that processes take at the same moment."""
     assert [process.stdout.readline() for process in processes] == ["ready\n"] * len(processes)
     for process in processes:
         print(file=process.stdin, flush=True)
@@ -53,14 +53,14 @@ def taken(*processes) -> list[int]:
 @pytest.mark.parametrize(("jobs", "number"), [(2, 2), (5, 2), (3, 4), (7, 3)])
 def test_jobs_that_start_at_once_are_spread_evenly(job, jobs, number):
     names = [str(i) for i in range(number)]
-    per_card = Counter(taken(*(job(*names) for _ in range(jobs))))
-    loads = [per_card[i] for i in range(number)]
+    per_gpu = Counter(taken(*(job(*names) for _ in range(jobs))))
+    loads = [per_gpu[i] for i in range(number)]
     assert sum(loads) == jobs
     assert max(loads) - min(loads) <= 1
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, None])
-def test_a_card_is_free_when_its_job_has_ended(job, end):
+def test_a_gpu_is_free_when_its_job_has_ended(job, end):
     running = [job("0", "1") for _ in range(3)]
     alone = running[taken(*running).index(1)]
     alone.send_signal(end) if end else alone.stdin.close()
@@ -68,13 +68,13 @@ def test_a_card_is_free_when_its_job_has_ended(job, end):
     assert taken(job("0", "1")) == [1]
 
 
-def test_a_card_is_known_by_its_name_not_by_its_place(job):
+def test_a_gpu_is_known_by_its_name_not_by_its_place(job):
     assert taken(job("2", "3")) == [0]
     assert taken(job("2", "3")) == [1]
     assert taken(job("3", "7")) == [1]
 
 
-def test_a_process_takes_one_card_only(job):
+def test_a_process_takes_one_gpu_only(job):
     """However often it prepares a device."""
     held = len(gpus._held)
     names = (f"test-{os.getpid()}-0", f"test-{os.getpid()}-1")
@@ -84,8 +84,8 @@ def test_a_process_takes_one_card_only(job):
 
 @pytest.mark.parametrize("wanted", ["cuda", "auto"])
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_job_computes_on_the_card_it_took(monkeypatch, wanted, number):
-    """Without cards here, CUDA's own calls are only watched."""
+def test_a_job_computes_on_the_gpu_it_took(monkeypatch, wanted, number):
+    """Without GPUs here, CUDA's own calls are only watched."""
     chosen, asked = [], []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
@@ -99,12 +99,12 @@ def test_a_job_computes_on_the_card_it_took(monkeypatch, wanted, number):
 
 def test_nobody_else_s_folder_is_used(monkeypatch, tmp_path):
     monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
-    folder = files.private("cards")
+    folder = files.private("gpus")
     assert folder.stat().st_mode & 0o077 == 0
     folder.chmod(0o755)
     with pytest.raises(PermissionError, match="is not private to this user"):
-        files.private("cards")
+        files.private("gpus")
     folder.rmdir()
     folder.symlink_to(tmp_path)
     with pytest.raises(PermissionError, match="is not private to this user"):
-        files.private("cards")
+        files.private("gpus")

@@ -87,7 +87,7 @@ def evidence(seed=0, counts=(30, 12, 18), classes=3, forgotten=None, skill=1.0, 
         activations,
         pd.DataFrame([spent]),
         recovery=recovered,
-        grids=dict.fromkeys(attacks, GRID),
+        radii=dict.fromkeys(attacks, GRID),
         checks={
             attack: {"norm": 1.0, "range": 0.0, "finite": True, "members": ["apgd_ce", "apgd_dlr"]}
             for attack in attacks
@@ -490,9 +490,9 @@ def run_files(tmp_path):
         attacks = given.pop("adversarial")
         for kind, columns in given.items():
             tables.write(TABLES[kind], paths[kind], columns, {}, run)
-        paths["adversarial"] = [str(folder / f"adversarial-{attack}.parquet") for attack in found.grids]
+        paths["adversarial"] = [str(folder / f"adversarial-{attack}.parquet") for attack in found.radii]
         for (attack, columns), path in zip(attacks.groupby("attack"), paths["adversarial"], strict=True):
-            described = {"attack": attack, "grid": list(found.grids[attack]), "checks": found.checks[attack]}
+            described = {"attack": attack, "radii": list(found.radii[attack]), "checks": found.checks[attack]}
             tables.write(ADVERSARIAL, path, columns, described, run)
         return {"run": run, **paths, "out": str(folder / "metrics.parquet"), "metrics": plugins.names("metrics")}
 

@@ -2,12 +2,18 @@
 
 import importlib.metadata
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+
+from unlearn import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -54,3 +60,24 @@ def test_no_address_of_an_index_and_no_requests_of_2021():
 @pytest.mark.parametrize("name", sorted(bounds()))
 def test_installed_version_meets_the_bound(name):
     assert Requirement(f"{name}{bounds()[name]}").specifier.contains(importlib.metadata.version(name))
+
+
+def test_a_wheel_holds_every_module_the_marker_of_types_the_licence_and_the_command(tmp_path):
+    for part in ("src", "pyproject.toml", "README.md", "LICENSE"):
+        (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, tmp_path / part)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "."]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert names == {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src/unlearn").rglob("*.py")} | {
+        "unlearn/py.typed"
+    }
+    about = f"unlearn-{__version__}.dist-info"
+    assert zipfile.ZipFile(wheel).read(f"{about}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+    assert b"unlearn = unlearn.cli:script" in zipfile.ZipFile(wheel).read(f"{about}/entry_points.txt")
+
+
+def test_the_citation_is_of_this_version_and_refers_to_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (__version__, PROJECT["license"])
+    assert "arXiv:2504.13610" in [known["value"] for known in citation["references"][0]["identifiers"]]

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from unlearn.fingerprint import Sources
-from unlearn.runtime import fork_server
+from unlearn.runtime import launcher
 
 JOBS = """
 import logging, os, sys, time, signal
@@ -72,7 +72,7 @@ def package(folder):
 
 SCRIPT = """
 from types import SimpleNamespace
-from unlearn.runtime.runner import launch
+from unlearn.runtime.launcher import launch
 
 class Files(dict):
     def __iter__(self):
@@ -96,7 +96,7 @@ def launch(tmp_path):
         params = {**arguments, "code": code or sources.digest(f"unlearn.stages.{function}")}
         outputs = {"out": "made/out.txt"}
         script = SCRIPT.format(params=params, inputs=inputs or {}, outputs=outputs, log=str(log), device=device)
-        environment = {k: v for k, v in os.environ.items() if k != fork_server.OWNER}
+        environment = {k: v for k, v in os.environ.items() if k != launcher.OWNER}
         environment["PYTHONPATH"] = str(tmp_path)
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)

@@ -14,5 +14,6 @@ class Run:
     seed: int
 
 
-CONTROLS = ("original", "retrain")  # methods of every study: nothing forgotten, and exact unlearning
-REFERENCE = ("retrain", "all")  # the method and scope that every run is compared with
+ALL = "all"  # the scope of all layers
+CONTROLS = ORIGINAL, RETRAIN = "original", "retrain"  # methods of every study: nothing forgotten, and exact unlearning
+REFERENCE = (RETRAIN, ALL)  # the method and scope that every run is compared with

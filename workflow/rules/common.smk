@@ -10,16 +10,17 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 ROOT = Path(workflow.basedir)
-sys.path.insert(0, str(ROOT / "src"))
-os.environ.update(PYTHONPATH=f"{ROOT}/src")
+# Neither here nor in jobs is a file json.py or timm.py beside the Snakefile or in the user's folder the library.
+sys.path[:] = [f"{ROOT}/src", *(path for path in sys.path if path != str(ROOT))]
+os.environ.update(PYTHONPATH=f"{ROOT}/src", PYTHONSAFEPATH="1")
 
-from unlearn.config import strict_yaml
+from unlearn.config import plugins, strict_yaml
 from unlearn.config.settings import ConfigError
 from unlearn.config.study import Study
 from unlearn.fingerprint import Sources
 from unlearn.io.catalogue import TABLES
 from unlearn.run import CONTROLS, REFERENCE, Run
-from unlearn.runtime import fork_server
+from unlearn.runtime import launcher
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
@@ -46,20 +47,20 @@ RESULTS, LOGS = f"results/{STUDY.config['study']}", f"logs/{STUDY.config['study'
 TUNING_SEED = STUDY.config["settings"]["tuning"]["seed"]
 SHADOW_SEED = STUDY.config["settings"]["ulira"]["seed"]
 COLLECTED = [name for name, table in TABLES.items() if table.whole == "collected"]
-ABSENT = {"tuning": not STUDY.tunings, "ulira": not STUDY.shadows}
-STUDY_TABLES = [
-    name for name, table in TABLES.items() if table.whole and not ABSENT.get(name)
-]
 RUN = "<results>/runs/{arch}/{forget}/{method}-{scope}/seed{seed}"
 RUN_LOG = "<logs>/{arch}/{forget}/{method}-{scope}/seed{seed}"
 SHADOW = "<results>/shadows/{shadow}"
 SHADOW_LOG = "<logs>/shadows/{shadow}"
 
-# Jobs on this machine fork from processes that have the libraries loaded.
+# Jobs on this machine fork from processes that have the libraries loaded, jobs on a cluster's nodes do not.
+os.environ.pop(launcher.OWNER, None)
 if workflow.is_main_process:
-    os.environ[fork_server.OWNER] = str(os.getpid())
-else:
-    os.environ.pop(fork_server.OWNER, None)
+    launcher.offer()
+
+
+def needed(figure):
+    """The study-wide tables that a figure reads."""
+    return plugins.declaration("figures", figure).constants["NEEDS"]
 
 
 def roots():
@@ -69,6 +70,10 @@ def roots():
         "dataset": [f"data.{STUDY.dataset['source']['name']}"],
         "measure": [f"metrics.{name}" for name in config["metrics"]],
         "radii": ["attacks.pgd", "attacks.pgd_l2"] if STUDY.calibration else [],
+        **{
+            f"figure/{name}": [f"io.schema.{table}" for table in needed(name)]
+            for name in config["figures"]
+        },
     }
     by_name = {
         "unlearn": ("methods", STUDY.methods),
@@ -78,16 +83,16 @@ def roots():
         "figure": ("figures", config["figures"]),
         "collect": ("io.schema", COLLECTED),
     }
-    found = {}
-    for path in sorted((ROOT / "src/unlearn/stages").glob("[a-z]*.py")):
-        stage, package = path.stem, f"unlearn.stages.{path.stem}"
-        if stage in by_name:
-            kind, names = by_name[stage]
-            for name in names:
-                found[f"{stage}/{name}"] = [package, f"unlearn.{kind}.{name}"]
-        else:
-            found[stage] = [package, *(f"unlearn.{m}" for m in loaded.get(stage, []))]
-    return found
+    modules = {}
+    for stage in (
+        path.stem for path in (ROOT / "src/unlearn/stages").glob("[a-z]*.py")
+    ):
+        kind, names = by_name.get(stage, ("", []))
+        rules = {f"{stage}/{name}": [f"{kind}.{name}"] for name in names}
+        for rule, own in (rules if kind else {stage: []}).items():
+            paths = [f"stages.{stage}", *own, *loaded.get(rule, [])]
+            modules[rule] = [f"unlearn.{path}" for path in paths]
+    return modules
 
 
 CODE_ROOTS = roots()
@@ -257,6 +262,11 @@ def collected(wildcards):
         f"<results>/tuning/{run.arch}/{run.forget}/{run.method}.parquet"
         for run in STUDY.tunings
     ]
+
+
+def figured(wildcards):
+    """The study-wide tables that a figure reads, by name."""
+    return {table: f"<results>/{table}.parquet" for table in needed(wildcards.figure)}
 
 
 def calibration(_):

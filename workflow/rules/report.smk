@@ -63,9 +63,7 @@ rule analyse:
 
 rule figure:
     input:
-        metrics="<results>/metrics.parquet",
-        comparisons="<results>/comparisons.parquet",
-        correlations="<results>/correlations.parquet",
+        unpack(figured),
         radii="<results>/radii.parquet",
     output:
         pdf="<results>/figures/{figure}.pdf",

@@ -1,5 +1,5 @@
 """The script of every rule: runs the stage that the rule's ``params.code`` names."""
 
-from unlearn.runtime.runner import launch
+from unlearn.runtime.launcher import launch
 
 launch(snakemake)

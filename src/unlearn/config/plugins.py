@@ -55,7 +55,7 @@ CONTRACTS = {
     ),
     "figures": Contract(
         {"data": ("tables", "settings"), "draw": ("frame", "settings")},
-        {"NEEDS": tuple[Literal["metrics", "comparisons", "correlations"], ...], "MEASURED": tuple[str, ...]},
+        {"NEEDS": tuple[str, ...], "MEASURED": tuple[str, ...]},
         settings=False,
     ),
 }

@@ -13,6 +13,7 @@ from typing import Any
 from unlearn.config import plugins, strict_yaml
 from unlearn.config import settings as hyper
 from unlearn.config.settings import ConfigError
+from unlearn.io.catalogue import STUDY_WIDE
 from unlearn.io.metadata import canonical
 from unlearn.run import CONTROLS, Run
 
@@ -69,6 +70,12 @@ class Study:
             for method, scope in self.cells
             for seed in c["seeds"]
         ]
+
+    @cached_property
+    def tables(self) -> list[str]:
+        """The study-wide tables that this study has."""
+        absent = {"tuning": not self.tunings, "ulira": not self.shadows}
+        return [name for name in STUDY_WIDE if not absent.get(name)]
 
     @cached_property
     def methods(self) -> list[str]:
@@ -273,9 +280,14 @@ class Study:
         if "test" not in c["settings"]["probe"]["roles"]:
             raise ConfigError("settings.probe.roles: lacks test, which figures and conjectures are about")
         for figure in c["figures"]:
-            missing = set(plugins.declaration("figures", figure).constants["MEASURED"]) - set(c["metrics"])
-            if missing:
+            constants = plugins.declaration("figures", figure).constants
+            if missing := set(constants["MEASURED"]) - set(c["metrics"]):
                 raise ConfigError(f"figures: {figure!r} plots {', '.join(sorted(missing))}, which is not in metrics")
+            if missing := set(constants["NEEDS"]) - set(self.tables):
+                raise ConfigError(
+                    f"figures: {figure!r} needs {', '.join(sorted(missing))}, which is no table of this study; "
+                    f"its tables are {', '.join(self.tables)}"
+                )
         if c["settings"]["tuning"]["seed"] in c["seeds"]:
             raise ConfigError(
                 "settings.tuning.seed: is one of seeds; methods must not be chosen on a seed that is reported"

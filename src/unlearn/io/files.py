@@ -23,9 +23,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def temporary(name: str) -> Path:
+    """The path of a folder of this user's below TMPDIR."""
+    return Path(tempfile.gettempdir()) / f"unlearn-{os.getuid()}-{name}"
+
+
 def private(name: str) -> Path:
-    """A folder among the temporary ones that only this user can enter. Raises PermissionError if it is another's."""
-    folder = Path(tempfile.gettempdir()) / f"unlearn-{os.getuid()}-{name}"
+    """That folder, which only this user can enter. Raises PermissionError if others can."""
+    folder = temporary(name)
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if found.st_uid != os.getuid() or found.st_mode & 0o077:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,18 +37,24 @@ class TableError(ValueError):
 class Table:
     """``key`` columns identify a row (null counts as a value); ``nullable`` columns may hold nulls; only a
     table that may be ``empty`` can be without rows. ``whole``: how the table of the whole study is made, if there is
-    one: "collected" from the runs, or "analysed" from other tables."""
+    one: "collected" from the runs, "analysed" from other tables, or "chosen" before any run is attacked."""
 
     name: str
     columns: Sequence[tuple[str, pa.DataType]]
     key: Sequence[str]
     nullable: Sequence[str] = ()
     empty: bool = False
-    whole: Literal["", "collected", "analysed"] = ""
+    whole: Literal["", "collected", "analysed", "chosen"] = ""
 
     @cached_property
     def schema(self) -> pa.Schema:
         return pa.schema(self.columns)
+
+
+def named(name: str) -> Table:
+    """The declaration of a table, for a stage that gets its name. A fingerprint does not see what is loaded here, so
+    the rule names the table's module among the roots of its code."""
+    return getattr(import_module(f"unlearn.io.schema.{name}"), name.upper())
 
 
 class Writer:

@@ -14,6 +14,8 @@ import torch
 from timm.models._manipulate import group_with_matcher
 from torch import nn
 
+from unlearn.run import ALL
+
 THIRDS = ("first", "intermediate", "last")
 GROUPS = re.compile(r"groups(\d+)(?:-(\d+))?")
 UNMATCHED = "\0"
@@ -69,7 +71,7 @@ def members(model: nn.Module, scope: str) -> frozenset[str]:
     ``scope`` is "all", thirds joined by "+", or a range of groups such as "groups3-5", ends included.
     Raises ScopeError for anything else, and for a range that the model does not have.
     """
-    if scope == "all":
+    if scope == ALL:
         return frozenset([*model.state_dict(), *(name for name, _ in model.named_modules())])
     if found := GROUPS.fullmatch(scope):
         first, last = int(found[1]), int(found[2] or found[1])

@@ -1,4 +1,4 @@
-"""From a job of the workflow to the call of its stage: process, log, threads, device, lock, record.
+"""From a request to the call of its stage: log, threads, device, lock, record.
 
 Nothing here is part of a result, so an edit remakes nothing. What a stage computes depends on its arguments alone.
 """
@@ -21,39 +21,14 @@ from unlearn.fingerprint import Sources
 from unlearn.io import failures, metadata
 from unlearn.io.progress import Progress
 from unlearn.provenance import records
-from unlearn.runtime import fork_server, gpus
+from unlearn.runtime import gpus
 
 TERMINAL_INTERVAL = 10.0  # seconds between progress lines of one job on the terminal
 PACKAGE = Path(unlearn.__file__).parent
 log = logging.getLogger("unlearn")
 
 
-def launch(snakemake: Any) -> None:
-    """Run the stage of a job, and exit with its status on failure.
-
-    The stage is the first module that ``params.code`` names, after the digest. Its keywords are the job's other
-    params but ``sources``, its named inputs and its outputs; an input without a name only has to exist. A stage that
-    runs models also gets the config's ``device``, or "cpu" if it reads nothing: such a job may run where there is no
-    GPU.
-    """
-    request = {
-        **records.asked(dict(snakemake.params.items())),
-        "device": snakemake.config["device"] if snakemake.input else "cpu",
-        "files": {**snakemake.input, **snakemake.output},
-        "inputs": list(snakemake.input),
-        "outputs": list(snakemake.output),
-        "log": snakemake.log[0],
-        "threads": snakemake.threads,
-        "checkpoint_seconds": snakemake.config["checkpoint_seconds"],
-    }
-    status = fork_server.call(request) if os.environ.get(fork_server.OWNER) else serve(request)
-    if status == fork_server.KILLED:
-        print(f"{request['log']}: the process was killed (out of memory?)", file=sys.stderr)
-    if status:
-        sys.exit(status)
-
-
-def serve(request: dict[str, Any]) -> int:
+def run(request: dict[str, Any]) -> int:
     """Run a request in this process and return the exit status. A failure is one line on the terminal and in the
     log; the log also has the traceback of an error that this project did not raise."""
     signal.signal(signal.SIGTERM, _terminate)

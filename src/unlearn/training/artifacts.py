@@ -12,7 +12,7 @@ from unlearn.io.schema.history import HISTORY
 from unlearn.models import checkpoint, classifier, images
 from unlearn.models.classifier import Classifier, ModelError, Spec
 from unlearn.models.normalization import ProbeError, normalization_layers
-from unlearn.run import Run
+from unlearn.run import ORIGINAL, Run
 from unlearn.training.context import MethodContext
 
 log = logging.getLogger("unlearn")
@@ -59,7 +59,7 @@ def write(
     described = {"settings": asdict(settings), "device": str(context.device), "threads": torch.get_num_threads()}
     columns = ("epoch", "loss", "lr", "seconds")
     tables.write(HISTORY, history, {key: [row[key] for row in context.history] for key in columns}, described, run)
-    moved = sum(p.numel() for p in net.parameters() if p.requires_grad) if run.method != "original" else 0
+    moved = sum(p.numel() for p in net.parameters() if p.requires_grad) if run.method != ORIGINAL else 0
     measured = {
         "seconds": context.meter.seconds,
         "cpu_seconds": context.meter.cpu_seconds,
