@@ -5,13 +5,11 @@ import random
 import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import yaml
 from conftest import ROOT
 from safetensors.numpy import save_file
 from test_records import request
@@ -574,27 +572,6 @@ def test_explain_folds_what_is_alike(results, capsys):
 def test_explain_needs_a_record(results, capsys):
     assert command.main(["explain", "forget.txt"]) == 2
     assert capsys.readouterr().err.startswith("unlearn: forget.txt: has no record")
-
-
-def test_export_holds_no_weights_and_no_data(results, capsys):
-    Path("config.yaml").write_text(yaml.safe_dump({"study": "x"}))
-    arguments = ["export", "results", "one.tar.gz", "--config", "config.yaml"]
-    assert command.main(arguments) == 0
-    with tarfile.open("one.tar.gz") as archive:
-        names = archive.getnames()
-        assert archive.extractfile(FIGURE[1]).read() == Path(FIGURE[1]).read_bytes()
-    records = [p.as_posix() for p in Path("results").rglob(".made/*.json")]
-    assert len(records) == 6
-    assert names == sorted([*FIGURE, *PAGES, "results/metrics.parquet", "config.yaml", *records])
-    assert command.main(arguments) == 2, "the archive is there"
-    assert "one.tar.gz" in capsys.readouterr().err
-    assert Path("one.tar.gz").read_bytes()[4:8] == bytes(4), "gzip's time"
-    for path in results.rglob("*"):
-        path.touch()
-    assert command.main(["export", "results", "two.tar.gz", "--config", "config.yaml"]) == 0
-    assert Path("one.tar.gz").read_bytes() == Path("two.tar.gz").read_bytes()
-    assert command.main(["export", "results", "three.tar.gz", "--config", "none.yaml"]) == 2
-    assert not Path("three.tar.gz").exists()
 
 
 def test_the_command_imports_no_torch(python):

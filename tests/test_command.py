@@ -16,7 +16,7 @@ from unlearn.config import plugins
 from unlearn.fingerprint import Sources
 from unlearn.provenance import records
 
-FIGURE = "results/figures/cost.csv"
+FIGURE = "results/digits/figures/cost.csv"
 HEAVY = ("torch", "numpy", "pandas", "matplotlib", "pyarrow", "snakemake")
 
 
@@ -72,7 +72,7 @@ def test_what_cannot_be_done_is_one_line_and_status_2(tmp_path, monkeypatch, cap
 
 @pytest.mark.parametrize(
     "arguments",
-    [["explain", FIGURE], ["verify", "results"], ["export", "results", "one.tar.gz"], ["--help"]],
+    [["explain", FIGURE], ["verify", "results"], ["export", "results/digits", "one.tar.gz"], ["--help"]],
     ids=lambda arguments: arguments[0],
 )
 @pytest.mark.parametrize("buffered", [True, False])
@@ -80,6 +80,7 @@ def test_a_reader_that_goes_ends_the_command_quietly(tmp_path, monkeypatch, argu
     """By SIGPIPE, at the first line or at the end; an archive is whole by then."""
     monkeypatch.chdir(tmp_path)
     make(tmp_path, [FIGURE])
+    make(tmp_path, ["results/digits/metrics.parquet"])
     read, write = os.pipe()
     os.close(read)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "" if buffered else "1"}

@@ -74,9 +74,11 @@ def serve(tmp_path, dataset):
             "threads": 1,
             "checkpoint_seconds": 60,
         }
-        code = f"import json, sys; from unlearn.runtime.runner import run; sys.exit(run(json.loads({json.dumps(request)!r})))"
+        code = "import json, sys; from unlearn.runtime.runner import run; sys.exit(run(json.loads(sys.argv[1])))"
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, "-c", code, json.dumps(request)], env=environment, capture_output=True, text=True
+        )
 
     return run
 

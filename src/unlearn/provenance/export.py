@@ -6,43 +6,56 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from unlearn.io import files
+from unlearn.io.catalogue import TABLES
 from unlearn.provenance import records
 
-STUDY_WIDE = ("metrics", "comparisons", "correlations", "conjectures", "gates", "trajectory", "tuning", "ulira", "grid")
+NAMES = (".tar.gz", ".tgz")
+WIDE = {f"{name}.parquet" for name, table in TABLES.items() if table.whole}
 
 
-def export(results: str | Path, archive: str | Path, configs: Sequence[str | Path]) -> int:
-    """Write tables, figures, study-wide Parquet, all records and the ``configs`` into a new .tar.gz,
-    without weights, per-sample tables and data sets. Returns the number of files.
+class ExportError(RuntimeError):
+    """What cannot be exported, or not to there; the message names it."""
 
-    Raises FileExistsError for an archive that is there, FileNotFoundError for results that are not.
+
+def export(study: str | Path, archive: str | Path, configs: Sequence[str | Path] = ()) -> int:
+    """Write the tables, figures, study-wide Parquet and all records of a study (``results/NAME``), and ``configs``,
+    into a new archive, without weights, per-sample tables and data sets. Returns the number of files.
+
+    A member is named as its record names it, ``results/NAME/…``; a config by its file name alone. Raises ExportError
+    for a folder that is no study's, an archive that exists or has another ending than NAMES, and configs of one name.
     """
-    found = sorted({str(path) for path in [*chosen(Path(results)), *map(Path, configs)]})
-    if missing := [path for path in configs if not Path(path).is_file()]:
-        raise FileNotFoundError(f"{missing[0]}: no such file")
-    if not any(records.FOLDER in Path(path).parts for path in found):
-        raise FileNotFoundError(f"{results}: holds no records of results")
+    study, archive, configs = Path(os.path.abspath(study)), Path(archive), [Path(config) for config in configs]
+    if not archive.name.endswith(NAMES):
+        raise ExportError(f"{archive}: the name of an archive ends in {' or '.join(NAMES)}")
+    if archive.exists():
+        raise ExportError(f"{archive}: exists already")
+    if not (study / records.FOLDER).is_dir():
+        raise ExportError(f"{study}: holds no study; a study lies in results/NAME")
+    if absent := [config for config in configs if not config.is_file()]:
+        raise ExportError(f"{absent[0]}: no such file")
+    members = {config.name: config for config in configs}
+    if len(members) < len(configs):
+        raise ExportError("two configs have the same file name")
+    members |= {path.relative_to(study.parents[1]).as_posix(): path for path in chosen(study)}
     with (
-        open(archive, "xb") as raw,
+        files.replacing(archive) as part,
+        open(part, "wb") as raw,
         gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w") as tar,
     ):
-        for path in found:
-            entry = tarfile.TarInfo(os.path.relpath(path))
-            entry.size = os.stat(path).st_size
-            entry.mode = 0o644
+        for name, path in sorted(members.items()):
+            member = tarfile.TarInfo(name)
+            member.size = os.stat(path).st_size
+            member.mode = 0o644
             with open(path, "rb") as file:
-                tar.addfile(entry, file)
-    return len(found)
+                tar.addfile(member, file)
+    return len(members)
 
 
-def chosen(results: Path) -> Iterator[Path]:
-    """The files of a folder of results that are exported."""
-    for folder, _, files in os.walk(results):
-        for name in files:
-            path = Path(folder, name)
-            page = path.parent.name in ("figures", "tables")
-            wide = path.suffix == ".parquet" and path.stem in STUDY_WIDE and (path.parent / "figures").is_dir()
-            record = path.parent.name == records.FOLDER and path.suffix == ".json"
-            if page or wide or record:
-                yield path
+def chosen(study: Path) -> Iterator[Path]:
+    """The files of a study that are exported: its pages and study-wide tables, and the records of all its results."""
+    for folder in ("figures", "tables"):
+        yield from (study / folder).glob("[!.]*")
+    yield from (path for path in study.glob("*.parquet") if path.name in WIDE)
+    yield from study.rglob(f"{records.FOLDER}/*.json")
