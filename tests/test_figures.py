@@ -212,7 +212,8 @@ def test_figures_of_one_scope_show_every_method_on_the_widest(figure, scopes, wi
     assert shown == {("original", "all"), ("retrain", "all"), ("cf", widest), ("salun", widest)}
     prefix = "PGD, " if figure == "robustness" else ""
     assert all(len(line(found, f"{prefix}ViT, forget ten", label)) == 3 for label in ("Original", "Retrain", "CF"))
-    assert found.legends[0].get_title().get_text() == f"scope: {widest} ({seeds(frame)})"
+    beside = "" if widest == "all" else ", controls on all"
+    assert found.legends[0].get_title().get_text() == f"scope: {widest}{beside} ({seeds(frame)})"
 
 
 def test_cost_plots_every_method_beside_retraining(study):

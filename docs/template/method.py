@@ -34,6 +34,7 @@ class Settings(Training):  # epochs, lr, batch_size, optimizer, momentum, weight
     epochs: Count = 5
     lr: NonNegative = 1e-3
     ascent: NonNegative = 0.1
+    """Weight of the loss of the forget set, which the method raises."""
 
 
 def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:

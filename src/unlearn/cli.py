@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# Each imports what it needs, so that the others start in a tenth of a second.
+# Each imports what it needs: the libraries behind the others take seconds to load.
 
 
 def _list(given: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from unlearn.config.settings import ConfigError
 from unlearn.config.study import Study
 from unlearn.fingerprint import Sources
 from unlearn.io.catalogue import TABLES
-from unlearn.run import CONTROLS, REFERENCE, Run
+from unlearn.run import ALL, CONTROLS, REFERENCE, Run
 from unlearn.runtime import launcher
 
 # Before Snakemake reads it, whose message names neither the file nor the line.
@@ -40,9 +40,12 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error))
 
-config.update(STUDY.config)  # with the defaults, which jobs read there
-
 RESULTS, LOGS = f"results/{STUDY.config['study']}", f"logs/{STUDY.config['study']}"
+# With the defaults, and with what a job looks at before it trains: no params, since it is no part of a result.
+config.update(
+    STUDY.config,
+    layers={"table": f"{RESULTS}/layers.parquet", "settings": STUDY.layers_settings()},
+)
 TUNING_SEED = STUDY.config["settings"]["tuning"]["seed"]
 SHADOW_SEED = STUDY.config["settings"]["ulira"]["seed"]
 COLLECTED = [name for name, table in TABLES.items() if table.whole == "collected"]
@@ -160,7 +163,7 @@ def pretrained_identity(wildcards):
         "arch": wildcards.arch,
         "forget": "none",
         "method": "pretrain",
-        "scope": "all",
+        "scope": ALL,
         "seed": int(wildcards.seed),
     }
 
@@ -170,7 +173,7 @@ def tuning_identity(wildcards):
     keys = ("arch", "forget", "method")
     return {
         **{key: wildcards[key] for key in keys},
-        "scope": "all",
+        "scope": ALL,
         "seed": TUNING_SEED,
     }
 
@@ -181,7 +184,7 @@ def half_identity(wildcards):
         "arch": wildcards.arch,
         "forget": f"half{wildcards.shadow}",
         "method": "retrain",
-        "scope": "all",
+        "scope": ALL,
         "seed": SHADOW_SEED + int(wildcards.shadow),
     }
 

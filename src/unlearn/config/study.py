@@ -11,7 +11,7 @@ from unlearn.config.settings import ConfigError, Section
 from unlearn.config.validation import convert, sources
 from unlearn.io.catalogue import STUDY_WIDE
 from unlearn.io.metadata import canonical
-from unlearn.run import CONTROLS, Run
+from unlearn.run import ALL, CONTROLS, Run
 
 
 class Study:
@@ -33,13 +33,19 @@ class Study:
         except ConfigError as error:
             raise strict_yaml.in_file(error, trees) from None
 
+    @cached_property
+    def tables(self) -> list[str]:
+        """The study-wide tables that this study has."""
+        absent = {"tuning": not self.tunings, "ulira": not self.shadows}
+        return [name for name in STUDY_WIDE if not absent.get(name)]
+
     # --- the runs ---------------------------------------------------------------------------------
 
     @cached_property
     def cells(self) -> list[tuple[str, str]]:
         """(method, scope): both controls on all layers, then every method on every scope."""
         product = [(m, s) for m in self.config["methods"] for s in self.scopes if m != "original"]
-        return list(dict.fromkeys([(control, "all") for control in CONTROLS] + product))
+        return list(dict.fromkeys([(control, ALL) for control in CONTROLS] + product))
 
     @cached_property
     def scopes(self) -> list[str]:
@@ -52,7 +58,7 @@ class Study:
         c = self.config
         tuned = [m for m in c["methods"] if m not in CONTROLS] if c["tune"] else []
         seed = c["settings"]["tuning"]["seed"]
-        return [Run(arch, forget, m, "all", seed) for arch in c["archs"] for forget in c["forgets"] for m in tuned]
+        return [Run(arch, forget, m, ALL, seed) for arch in c["archs"] for forget in c["forgets"] for m in tuned]
 
     @cached_property
     def shadows(self) -> range:
@@ -69,12 +75,6 @@ class Study:
             for method, scope in self.cells
             for seed in c["seeds"]
         ]
-
-    @cached_property
-    def tables(self) -> list[str]:
-        """The study-wide tables that this study has."""
-        absent = {"tuning": not self.tunings, "ulira": not self.shadows}
-        return [name for name in STUDY_WIDE if not absent.get(name)]
 
     @cached_property
     def methods(self) -> list[str]:
