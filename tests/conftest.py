@@ -115,13 +115,12 @@ def split(dataset, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def schema():
-    return yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-
-
-@pytest.fixture(scope="session")
 def default_config():
-    return yaml.safe_load((ROOT / "config.yaml").read_text())
+    """The default config with all keys."""
+    from unlearn.config.schema import Config
+    from unlearn.config.validation import convert
+
+    return convert(yaml.safe_load((ROOT / "config.yaml").read_text()), Config, "").model_dump(mode="json")
 
 
 @pytest.fixture

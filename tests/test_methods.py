@@ -4,7 +4,7 @@ The first part loops over the registry, so that a new method is tested on the da
 """
 
 import copy
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -43,7 +43,7 @@ both_scopes = pytest.mark.parametrize("scope", ["all", "last"])
 
 def settings(name, **more):
     """Settings of a method that move a model visibly in two epochs."""
-    known = {field.name for field in fields(plugins.load("methods", name).Settings)}
+    known = plugins.load("methods", name).Settings.model_fields
     given = {**FAST, **QUICK.get(name, {}), **more}
     return plugins.settings("methods", name, {k: v for k, v in given.items() if k in known})
 
@@ -243,7 +243,7 @@ def test_retraining_without_anything_to_forget_is_pretraining(architecture, data
     tables.write(SPLIT, split, {"id": range(56), "role": ["retain"] * 40 + ["test"] * 16}, {})
     recipe = {
         "model": architecture,
-        "method": asdict(Training(epochs=2, batch_size=16)),
+        "method": Training(epochs=2, batch_size=16).model_dump(),
         **EXECUTION,
         "augment": {"crop": 1, "flip": True},
     }

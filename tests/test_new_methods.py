@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from unlearn.config import plugins
-from unlearn.config import settings as hyper
+from unlearn.config import contracts, plugins
 from unlearn.config.settings import Training
 from unlearn.methods import (
     bad_teacher,
@@ -149,11 +148,11 @@ def test_every_new_method_is_here():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_declaration_is_readable_without_import(name):
-    found = plugins.declaration("methods", name)
+    found = contracts.declaration("methods", name)
     assert found.constants["DATA_ROLES"] == METHODS[name].DATA_ROLES
     assert found.constants.get("FORGET_KINDS") == getattr(METHODS[name], "FORGET_KINDS", None)
     assert found.doc
-    assert vars(hyper.build(found.settings, {}, name)) == vars(METHODS[name].Settings())
+    assert vars(found.settings()) == vars(METHODS[name].Settings())
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -612,7 +611,7 @@ def test_influence_predicts_retraining_of_a_convex_model():
     distance = {}
     for alpha in (0.0, 0.5, 1.0, 2.0):
         model = copy.deepcopy(before)
-        settings = influence.Settings(alpha, damping=0.1, samples=None, tolerance=1e-6)
+        settings = influence.Settings(alpha=alpha, damping=0.1, samples=None, tolerance=1e-6)
         influence.unlearn(model, make_context(influence), settings)
         pairs = zip(model.parameters(), target.parameters(), strict=True)
         distance[alpha] = sum((a - b).square().sum() for a, b in pairs)
@@ -778,7 +777,7 @@ def test_unsir_noise_maximises_the_error():
     model, context = original(BN), make_context(unsir, BN, "class")
     settings = unsir.Settings(noise_images=6, noise_steps=20, noise_norm=0.001)
     before = model.state_dict()
-    start = unsir.noise_images(model, context, 2, replace(settings, noise_steps=0))
+    start = unsir.noise_images(model, context, 2, settings.model_copy(update={"noise_steps": 0}))
     noise = unsir.noise_images(model, context, 2, settings)
     label = torch.full((6,), 2)
     assert F.cross_entropy(model(noise), label) > F.cross_entropy(model(start), label) + 0.1

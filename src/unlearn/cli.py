@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unlearn import __version__
-from unlearn.config import plugins
+from unlearn.config import contracts, plugins
 from unlearn.config.settings import ConfigError
 
 ABOUT = "List what a config may name; explain, verify and export results."
@@ -68,13 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# Each imports what it needs, so that the others start in a tenth of a second.
+# Each imports what it needs: the libraries behind the others take seconds to load.
 
 
 def _list(given: argparse.Namespace) -> int:
     names = plugins.names(given.kind)
     for name in names:
-        first, *_ = plugins.declaration(given.kind, name).doc.splitlines() or [""]
+        first, *_ = contracts.declaration(given.kind, name).doc.splitlines() or [""]
         print(f"{name:{max(map(len, names))}}  {first}".rstrip())
     return 0
 

@@ -1,5 +1,27 @@
+# What trains waits for it, without a name: another scope or architecture makes it again and remakes no model.
+rule layers:
+    input:
+        dataset="<results>/dataset.parquet",
+    output:
+        out="<results>/layers.parquet",
+    log:
+        "<logs>/layers.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        **model(15),
+    params:
+        settings=settings("layers"),
+        code=code("layers"),
+    message:
+        "Layers of every scope and architecture"
+    script:
+        "../scripts/stage.py"
+
+
 rule pretrain:
     input:
+        ancient("<results>/layers.parquet"),
         dataset="<results>/dataset.parquet",
     output:
         model="<results>/pretrained/{arch}/seed{seed}/model.safetensors",
@@ -25,6 +47,7 @@ rule pretrain:
 
 rule retrain:
     input:
+        ancient("<results>/layers.parquet"),
         unpack(original_weights),
         dataset="<results>/dataset.parquet",
         split="<results>/splits/{forget}.parquet",
@@ -52,6 +75,7 @@ rule retrain:
 
 rule tune:
     input:
+        ancient("<results>/layers.parquet"),
         dataset="<results>/dataset.parquet",
         split="<results>/splits/{forget}.parquet",
         original=f"<results>/pretrained/{{arch}}/seed{TUNING_SEED}/model.safetensors",
@@ -76,6 +100,7 @@ rule tune:
 
 rule unlearn:
     input:
+        ancient("<results>/layers.parquet"),
         unpack(original_weights),
         unpack(chosen_settings),
         dataset="<results>/dataset.parquet",

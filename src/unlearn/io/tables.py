@@ -38,7 +38,7 @@ class Table:
 
     ``key`` columns identify a row (null counts as a value), ``nullable`` columns may hold nulls, and only a table that
     may be ``empty`` can be without rows. ``whole`` says how the table of the whole study is made, if there is one:
-    "collected" from the runs, "analysed" from other tables, or "chosen" before any run is attacked.
+    "collected" from the runs, "analysed" from other tables, or "built" before any run is attacked.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Table:
     key: Sequence[str]
     nullable: Sequence[str] = ()
     empty: bool = False
-    whole: Literal["", "collected", "analysed", "chosen"] = ""
+    whole: Literal["", "collected", "analysed", "built"] = ""
 
     @cached_property
     def schema(self) -> pa.Schema:
