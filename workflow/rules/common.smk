@@ -267,8 +267,9 @@ def collected(wildcards):
 
 
 def figured(wildcards):
-    """The study-wide tables that a figure reads, by name."""
-    return {table: f"<results>/{table}.parquet" for table in needed(wildcards.figure)}
+    """The study-wide tables that a figure reads, by name, and the radii, of which every figure knows the headline."""
+    tables = {*needed(wildcards.figure), "radii"}
+    return {table: f"<results>/{table}.parquet" for table in sorted(tables)}
 
 
 def calibration(_):
