@@ -14,6 +14,7 @@ from plans import (
     DATA,
     DEFAULT,
     GRID,
+    LAYERS,
     WHOLE_RUN,
     Planned,
     analysis,
@@ -216,6 +217,7 @@ def test_snakemake_plans_what_fingerprints_say(study, file, jobs):
 SETTINGS = {
     "dataset": ("dataset",),
     "radii": ("radii",),
+    "layers": ("layers",),
     "split": ("split", "forget"),
     "pretrain": ("training", "arch"),
     "retrain": ("training", "arch"),
@@ -242,13 +244,13 @@ def with_settings(jobs, study):
     return found
 
 
-def study_of(overlay, schema):
+def study_of(overlay):
     def merged(below, above):
         if not isinstance(above, dict):
             return above
         return {**below, **{k: merged(below[k], v) if k in below else v for k, v in above.items()}}
 
-    return Study(merged(copy.deepcopy(DEFAULT), overlay), schema)
+    return Study(merged(copy.deepcopy(DEFAULT), overlay))
 
 
 RADII = {"linf": {"eps": [0.1, 0.2], "headline": 0.1}}
@@ -258,6 +260,7 @@ CHANGES = {
     "a hyper-parameter": ({"settings.methods.rl.lr": 0.03}, RL),
     "two values that swap": ({"settings.methods.rl": {"lr": 0.02, "weight_decay": 0.01}}, RL),
     "the recipe of pretraining": ({"settings.archs.net.train.epochs": 2}, MODELS),
+    "augmentation": ({"settings.datasets": {"digits": {"augment": {"crop": 1}}}}, LAYERS | MODELS),
     "radii": ({"settings.datasets": {"digits": {"eps": RADII}}}, GRID | ATTACKED),
     "settings of an attack": ({"settings.attacks": {"pgd": {"steps": 3}}}, PGD),
     "settings of the analysis": ({"settings.analysis": {"resamples": 100}}, ANALYSIS),
@@ -268,10 +271,10 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("changes", "jobs"), CHANGES.values(), ids=CHANGES)
-def test_a_change_of_settings(finished, schema, changes, jobs):
-    before = with_settings(finished, study_of(STUDY, schema))
+def test_a_change_of_settings(finished, changes, jobs):
+    before = with_settings(finished, study_of(STUDY))
     assert before == finished, "SETTINGS are those of the rules"
-    assert remade(finished, with_settings(finished, study_of(changed(**changes), schema))) == jobs
+    assert remade(finished, with_settings(finished, study_of(changed(**changes)))) == jobs
 
 
 @pytest.mark.parametrize("name", ["two values that swap", "radii"])
@@ -285,9 +288,9 @@ def test_snakemake_plans_what_settings_say(study, name):
 
 ADDED = {
     "seeds": (1, {"Collect trajectory"} | END),
-    "archs": ("other", {"Collect trajectory"} | END),
+    "archs": ("other", LAYERS | {"Collect trajectory"} | END),
     "forgets": ("class3", END),
-    "scopes": ("first", END),
+    "scopes": ("first", LAYERS | END),
     "methods": ("cf", END),
     "attacks": ("pgd_l2", MEASURE),  # the first by another norm
 }
