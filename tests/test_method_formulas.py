@@ -593,7 +593,7 @@ def test_ssd_dampens_what_matters_more_to_the_forget_set(spec):
 def test_ssd_neither_grows_nor_flips_and_shrinks_fewer_as_alpha_grows():
     before = original(BN)
     moved = []
-    for alpha in (0.5, 1.0, 2.0, math.inf):
+    for alpha in (0.5, 1.0, 2.0, 1e30):
         model, _ = run("ssd", BN, alpha=alpha, dampening=3.0, batch_size=5)
         pairs = list(zip(before.parameters(), model.parameters(), strict=True))
         assert all((new.abs() <= old.abs()).all() and (new * old >= 0).all() for old, new in pairs)
