@@ -448,6 +448,15 @@ def test_a_figure_of_what_is_not_measured_is_refused(config, figure):
             Study({**config, "figures": [figure], "metrics": kept})
 
 
+@pytest.mark.parametrize("table", ["tuning", "logits"])
+def test_a_figure_of_a_table_that_the_study_lacks_is_refused(config, monkeypatch, table):
+    real = contracts.declaration
+    needy = contracts.Declaration(None, {"NEEDS": (table,), "MEASURED": ()}, "")
+    monkeypatch.setattr(contracts, "declaration", lambda kind, name: needy if name == "cost" else real(kind, name))
+    with pytest.raises(ConfigError, match=f"^figures: 'cost' needs {table}, which is no table of this study; its "):
+        Study({**config, "figures": ["cost"], "metrics": ["accuracy"]})
+
+
 # --- the schema -----------------------------------------------------------------------------------
 
 
