@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlearn.config import plugins
+from unlearn.config import contracts, plugins
 from unlearn.evaluation.attack_search import SharedNoise, Target, search
 from unlearn.models.images import ImageSet, to_float
 
@@ -96,7 +96,7 @@ def attacked(model, images, name="fgsm", grid=GRID, seed=0, **more):
 
 @every_attack
 def test_declares_what_gates_need(name):
-    constants = plugins.declaration("attacks", name).constants
+    constants = contracts.declaration("attacks", name).constants
     assert constants["THREAT_NORM"] in FINE
     assert constants["CATEGORY"] in KINDS
     assert constants.get("AIM", "fool") in ("fool", "recover")

@@ -212,7 +212,8 @@ def test_figures_of_one_scope_show_every_method_on_the_widest(figure, scopes, wi
     assert shown == {("original", "all"), ("retrain", "all"), ("cf", widest), ("salun", widest)}
     prefix = "PGD, " if figure == "robustness" else ""
     assert all(len(line(found, f"{prefix}ViT, forget ten", label)) == 3 for label in ("Original", "Retrain", "CF"))
-    assert found.legends[0].get_title().get_text() == f"scope: {widest} ({seeds(frame)})"
+    beside = "" if widest == "all" else ", controls on all"
+    assert found.legends[0].get_title().get_text() == f"scope: {widest}{beside} ({seeds(frame)})"
 
 
 def test_cost_plots_every_method_beside_retraining(study):
@@ -473,10 +474,10 @@ def test_cells_come_in_the_order_of_the_study():
     assert cells(mixed, SETTINGS)["x"].tolist() == [2, 3, 1]
 
 
-def test_settings_are_what_a_study_gives(config, schema):
+def test_settings_are_what_a_study_gives(config):
     from unlearn.config.study import Study
 
-    given = Study(config, schema).report_settings()
+    given = Study(config).report_settings()
     assert ReportSettings(**given) == ReportSettings(**{**given, "headline_eps": {}})
     assert {*given, "headline_eps"} == {*asdict(SETTINGS)}
 

@@ -78,7 +78,7 @@ def outcome(spec, context, method):
     """What a method makes of a fresh model: its state, history and peak of memory."""
     net = create(spec, 0)
     plugin = plugins.load("methods", method)
-    fields = plugin.Settings.__dataclass_fields__
+    fields = plugin.Settings.model_fields
     with Meter(net, context.device) as context.meter:
         plugin.unlearn(net, context, plugin.Settings(**{key: value for key, value in QUICK.items() if key in fields}))
     history = [{key: value for key, value in row.items() if key != "seconds"} for row in context.history]
@@ -158,7 +158,7 @@ def test_what_was_spent_counts_once(spec, cf_context, tmp_path):
 @pytest.mark.parametrize("attack", plugins.names("attacks"))
 def test_every_attack_resumes_to_the_same_outcome(net, make_images, attack, tmp_path):
     plugin = plugins.load("attacks", attack)
-    few = {"steps", "target_steps", "queries", "draws"} & set(plugin.Settings.__dataclass_fields__)
+    few = {"steps", "target_steps", "queries", "draws"} & set(plugin.Settings.model_fields)
     own = plugin.Settings(**dict.fromkeys(few, 2))
     grid = [0.02, 0.1] if plugin.THREAT_NORM == "linf" else [0.2, 1.0]
 

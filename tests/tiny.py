@@ -97,7 +97,7 @@ class WarmCopy(Copy):
 
     SERVER = """
 import json, os, sys
-import jsonschema, pandas, pyarrow, yaml
+import pydantic, pandas, pyarrow, yaml
 import snakemake.api, snakemake.cli, snakemake.dag, snakemake.workflow
 import smart_open, snakemake.profiles, snakemake.report.html_reporter, snakemake.storage
 from snakemake.executors import touch

@@ -6,7 +6,6 @@ import re
 import sys
 from pathlib import Path
 
-import yaml
 from snakemake.exceptions import WorkflowError
 
 ROOT = Path(workflow.basedir)
@@ -14,15 +13,13 @@ ROOT = Path(workflow.basedir)
 sys.path[:] = [f"{ROOT}/src", *(path for path in sys.path if path != str(ROOT))]
 os.environ.update(PYTHONPATH=f"{ROOT}/src", PYTHONSAFEPATH="1")
 
-from unlearn.config import plugins, strict_yaml
+from unlearn.config import contracts, scope_grammar, strict_yaml
 from unlearn.config.settings import ConfigError
 from unlearn.config.study import Study
 from unlearn.fingerprint import Sources
 from unlearn.io.catalogue import TABLES
-from unlearn.run import CONTROLS, REFERENCE, Run
+from unlearn.run import ALL, CONTROLS, REFERENCE, Run
 from unlearn.runtime import launcher
-
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
 # Before Snakemake reads it, whose message names neither the file nor the line.
 try:
@@ -39,11 +36,16 @@ OVERLAYS = list(workflow.overwrite_configfiles)
 FILES = [*(f for f in workflow.configfiles if f not in OVERLAYS), *OVERLAYS]
 
 try:
-    STUDY = Study(config, SCHEMA, FILES)
+    STUDY = Study(config, FILES, results="results")
 except ConfigError as error:
     raise WorkflowError(str(error))
 
 RESULTS, LOGS = f"results/{STUDY.config['study']}", f"logs/{STUDY.config['study']}"
+# With the defaults, and with what a job looks at before it trains: no params, since it is no part of a result.
+config.update(
+    STUDY.config,
+    layers={"table": f"{RESULTS}/layers.parquet", "settings": STUDY.layers_settings()},
+)
 TUNING_SEED = STUDY.config["settings"]["tuning"]["seed"]
 SHADOW_SEED = STUDY.config["settings"]["ulira"]["seed"]
 COLLECTED = [name for name, table in TABLES.items() if table.whole == "collected"]
@@ -60,7 +62,7 @@ if workflow.is_main_process:
 
 def needed(figure):
     """The study-wide tables that a figure reads."""
-    return plugins.declaration("figures", figure).constants["NEEDS"]
+    return contracts.declaration("figures", figure).constants["NEEDS"]
 
 
 def roots():
@@ -118,11 +120,11 @@ wildcard_constraints:
     arch="|".join(map(re.escape, STUDY.config["archs"])),
     forget="|".join(map(re.escape, STUDY.config["forgets"])),
     method="|".join(map(re.escape, STUDY.methods)),
-    scope=r"first|intermediate|last|intermediate[+]last|all|groups\d+(-\d+)?",
+    scope=scope_grammar.pattern(),
     attack="|".join(map(re.escape, STUDY.config["attacks"])),
     figure="|".join(map(re.escape, STUDY.config["figures"])),
-    seed=r"\d+",
-    shadow=r"\d+",
+    seed="[0-9]+",
+    shadow="[0-9]+",
 
 
 def code(rule):
@@ -161,7 +163,7 @@ def pretrained_identity(wildcards):
         "arch": wildcards.arch,
         "forget": "none",
         "method": "pretrain",
-        "scope": "all",
+        "scope": ALL,
         "seed": int(wildcards.seed),
     }
 
@@ -171,7 +173,7 @@ def tuning_identity(wildcards):
     keys = ("arch", "forget", "method")
     return {
         **{key: wildcards[key] for key in keys},
-        "scope": "all",
+        "scope": ALL,
         "seed": TUNING_SEED,
     }
 
@@ -182,7 +184,7 @@ def half_identity(wildcards):
         "arch": wildcards.arch,
         "forget": f"half{wildcards.shadow}",
         "method": "retrain",
-        "scope": "all",
+        "scope": ALL,
         "seed": SHADOW_SEED + int(wildcards.shadow),
     }
 
@@ -265,8 +267,9 @@ def collected(wildcards):
 
 
 def figured(wildcards):
-    """The study-wide tables that a figure reads, by name."""
-    return {table: f"<results>/{table}.parquet" for table in needed(wildcards.figure)}
+    """The study-wide tables that a figure reads, by name, and the radii, of which every figure knows the headline."""
+    tables = {*needed(wildcards.figure), "radii"}
+    return {table: f"<results>/{table}.parquet" for table in sorted(tables)}
 
 
 def calibration(_):

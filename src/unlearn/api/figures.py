@@ -105,6 +105,11 @@ class ReportSettings:
         how many groups a third holds depends on the model."""
         return max(self.scopes, key=_width)
 
+    @property
+    def shown_scope(self) -> str:
+        """What a legend says of ``on_widest_scope``."""
+        return f"scope: {self.widest_scope}" + ("" if self.widest_scope == ALL else f", controls on {ALL}")
+
     @cached_property
     def colours(self) -> dict[str, str]:
         """Method → colour, the same in all figures of a study; controls are grey and black."""

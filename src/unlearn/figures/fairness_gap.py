@@ -39,6 +39,6 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
         axis.set_xlabel("normalization layer, in order of execution")
         axis.set_ylim(bottom=0)
     first = next(iter(axes.values()))
-    first.set_ylabel("fairness-gap εˡ, test images")
-    legend(figure, first, f"scope: {settings.widest_scope} ({seeds(frame)})")
+    first.set_ylabel("fairness-gap ε of the layer, test images")
+    legend(figure, first, f"{settings.shown_scope} ({seeds(frame)})")
     return figure

@@ -68,7 +68,8 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
             axis.set_title(title + (f"\ngates failed: {', '.join(gates)}" if gates else ""))
             axis.axvline(settings.headline_eps[attack], color="0.8", lw=0.8, zorder=1)
             axis.set_ylim(0, 100)
+            axis.locator_params(axis="x", nbins=5)
             if norms[row] != norms[min(row + 1, len(norms) - 1)] or row == len(norms) - 1:
                 axis.set_xlabel(f"{NORMS[norms[row]]} radius ε (pixels in [0, 1])")
-    legend(figure, axes[0][0], f"scope: {settings.widest_scope} ({seeds(frame)})")
+    legend(figure, axes[0][0], f"{settings.shown_scope} ({seeds(frame)})")
     return figure

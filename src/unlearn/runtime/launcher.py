@@ -65,6 +65,7 @@ def launch(snakemake: Any) -> None:
         "log": snakemake.log[0],
         "threads": snakemake.threads,
         "checkpoint_seconds": snakemake.config["checkpoint_seconds"],
+        "layers": snakemake.config.get("layers"),
     }
     status = _status(request)
     if status == KILLED:
