@@ -115,6 +115,13 @@ def split(dataset, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """A folder of this test run that all its processes share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
 def schema():
     return yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 

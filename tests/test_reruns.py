@@ -22,7 +22,7 @@ from tiny import Copy, WarmCopy
 
 from unlearn.fingerprint import Sources
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reruns")]
+pytestmark = pytest.mark.slow
 
 ARCH = {"label": "Net", "model": "resnet18", "args": {}, "stem": "cifar", "train": {"epochs": 1}, "methods": {}}
 STUDY = {

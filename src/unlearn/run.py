@@ -14,5 +14,6 @@ class Run:
     seed: int
 
 
+PRETRAINING = "pretrain"  # in place of a method, for the original model as it is trained
 CONTROLS = ("original", "retrain")  # methods of every study: nothing forgotten, and exact unlearning
 REFERENCE = ("retrain", "all")  # the method and scope that every run is compared with

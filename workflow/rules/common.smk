@@ -19,7 +19,7 @@ from unlearn.config.settings import ConfigError
 from unlearn.config.study import Study
 from unlearn.fingerprint import Sources
 from unlearn.io.catalogue import TABLES
-from unlearn.run import CONTROLS, REFERENCE, Run
+from unlearn.run import CONTROLS, PRETRAINING, REFERENCE, Run
 from unlearn.runtime import launcher
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -155,7 +155,7 @@ def pretrained_identity(wildcards):
     return {
         "arch": wildcards.arch,
         "forget": "none",
-        "method": "pretrain",
+        "method": PRETRAINING,
         "scope": "all",
         "seed": int(wildcards.seed),
     }
