@@ -18,7 +18,7 @@ from unlearn.config.settings import ConfigError
 from unlearn.config.study import Study
 from unlearn.fingerprint import Sources
 from unlearn.io.catalogue import TABLES
-from unlearn.run import ALL, CONTROLS, REFERENCE, Run
+from unlearn.run import ALL, CONTROLS, PRETRAINING, REFERENCE, Run
 from unlearn.runtime import launcher
 
 # Before Snakemake reads it, whose message names neither the file nor the line.
@@ -162,7 +162,7 @@ def pretrained_identity(wildcards):
     return {
         "arch": wildcards.arch,
         "forget": "none",
-        "method": "pretrain",
+        "method": PRETRAINING,
         "scope": ALL,
         "seed": int(wildcards.seed),
     }
