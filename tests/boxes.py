@@ -156,6 +156,7 @@ class Box:
 
     def figure(self, data, draw="None"):
         """Draw a figure that gets the radii alone."""
+        from unlearn.api.figures import ReportSettings
         from unlearn.stages.figure import figure
 
         head = "import pandas as pd\nNEEDS = ()\nMEASURED = ()\n"
@@ -163,7 +164,7 @@ class Box:
         self.plugin("figures", head + functions)
         radii = str(self.root / "radii.parquet")
         tables.write(RADII, radii, {"threat_norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
-        figure("mine", self.old, self.old, self.old, {"threat_norms": {}}, radii=radii)
+        figure("mine", self.old, self.old, self.old, ReportSettings([], [], [], [], [], {}, {}), radii=radii)
 
     def metric(self, body):
         from unlearn.stages.measure import _compute

@@ -6,8 +6,10 @@ A config writes ``groups: 3-5``, ends included; paths and columns hold ``groups3
 
 import re
 
+from unlearn.run import ALL
+
 THIRDS = ("first", "intermediate", "last")
-NAMED = (*THIRDS, "intermediate+last", "all")
+NAMED = (*THIRDS, "intermediate+last", ALL)
 GROUPS = "groups{}(0|[1-9][0-9]*)(?:-([1-9][0-9]*))?"
 
 
@@ -29,7 +31,7 @@ def parse(scope: str, between: str = "") -> tuple[str, ...] | range:
     Raises ScopeError with the end of a sentence that begins with the scope.
     """
     if scope in NAMED:
-        return THIRDS if scope == "all" else tuple(scope.split("+"))
+        return THIRDS if scope == ALL else tuple(scope.split("+"))
     if not (numbers := re.fullmatch(GROUPS.format(between), scope)):
         raise ScopeError(f"is not one of {', '.join(NAMED)}, groups{between}A-B")
     first, last = int(numbers[1]), int(numbers[2] or numbers[1])
