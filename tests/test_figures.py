@@ -78,8 +78,8 @@ def metrics(count, of_cells=CELLS):
 
 
 def layers(held):
-    """The table of layers where each architecture holds so many in each scope; weights tell equal ones apart."""
-    rows = [(arch, scope, n + i, n) for arch in held for i, (scope, n) in enumerate(held[arch].items())]
+    """The table of layers where each architecture holds so many in each scope: the more layers, the fewer weights."""
+    rows = [(arch, scope, 100 - 10 * n + i, n) for arch in held for i, (scope, n) in enumerate(held[arch].items())]
     frame = pd.DataFrame(rows, columns=["arch", "scope", "parameters", "layers"])
     return frame.assign(parameter_share=0.5, layer_share=0.5)
 
