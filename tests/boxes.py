@@ -111,12 +111,19 @@ class Box:
         (self.root / "ids.txt").write_bytes(content)
         self.forget(kind="ids", file=str(self.root / "ids.txt"))
 
-    def pretrain(self, model, normalize=(0.5,), **more):
+    def built(self, model, normalize=(0.5,), crop=0, **more):
+        """Build a model as every study does before it trains."""
+        from unlearn.stages.layers import LayersSettings, layers
+
+        spec = {"model": model, "args": {}, "stem": "native", "normalize": {**NORMALIZE, "std": list(normalize)}}
+        layers(self.dataset, self.old, LayersSettings({"net": {**spec, **more}}, ["all"], "mine", crop), "cpu")
+
+    def pretrain(self, model):
         from unlearn.stages.pretrain import pretrain
         from unlearn.training.artifacts import TrainingSettings
 
-        spec = {"model": model, "args": {}, "stem": "native", "normalize": {**NORMALIZE, "std": list(normalize)}}
-        settings = TrainingSettings(model={**spec, **more}, method={"epochs": 1}, **EXECUTION)
+        spec = {"model": model, "args": {}, "stem": "native", "normalize": NORMALIZE}
+        settings = TrainingSettings(model=spec, method={"epochs": 1}, **EXECUTION)
         outputs = dict.fromkeys(("model", "history", "cost", "snapshots"), self.old)
         pretrain(RUN, self.dataset, **outputs, settings=settings, follow=0, device="cpu")
 
@@ -164,7 +171,8 @@ class Box:
         self.plugin("figures", head + functions)
         radii = str(self.root / "radii.parquet")
         tables.write(RADII, radii, {"threat_norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
-        figure("mine", self.old, self.old, self.old, ReportSettings([], [], [], [], [], {}, {}), radii=radii)
+        settings = ReportSettings(*[()] * 5, labels={}, threat_norms={})
+        figure("mine", self.old, self.old, self.old, settings, radii=radii)
 
     def metric(self, body):
         from unlearn.stages.measure import _compute

@@ -240,7 +240,7 @@ PLUGINS = {
     "no draw": (spoilt("figures", "def draw", "def paint"), "figures/mine.py: lacks function draw(frame, settings)"),
     "draw takes less": (spoilt("figures", "frame, settings", "frame"), "figures/mine.py, line 4: draw(frame)"),
     "no NEEDS": (spoilt("figures", "NEEDS", "WANTS"), "figures/mine.py: lacks NEEDS"),
-    "NEEDS an unknown table": (spoilt("figures", '"metrics"', '"logits"'), "figures/mine.py, NEEDS.0: 'logits'"),
+    "NEEDS a text": (spoilt("figures", '("metrics",)', '"metrics"'), "figures/mine.py, NEEDS: 'metrics' is not a list"),
     "no MEASURED": (spoilt("figures", "MEASURED", "PLOTTED"), "figures/mine.py: lacks MEASURED"),
     # what only running them shows
     "an import that fails": (
@@ -458,38 +458,42 @@ FORGETS = {
 }
 
 MODELS = {
-    "an unknown model": (lambda b: b.pretrain("resnet19"), "settings.archs.net", "resnet19"),
-    "an unknown argument": (lambda b: b.pretrain("resnet18", args={"width": 3}), "settings.archs.net", "'width'"),
+    "an unknown model": (lambda b: b.built("resnet19"), "settings.archs.net", "resnet19"),
+    "an unknown argument": (lambda b: b.built("resnet18", args={"width": 3}), "settings.archs.net", "'width'"),
     "an argument of another type": (
-        lambda b: b.pretrain("resnet18", args={"layers": "many"}),
+        lambda b: b.built("resnet18", args={"layers": "many"}),
         "settings.archs.net",
         "'many'",
     ),
     "an argument of ours": (
-        lambda b: b.pretrain("resnet18", args={"num_classes": 3}),
+        lambda b: b.built("resnet18", args={"num_classes": 3}),
         "settings.archs.net",
         "num_classes",
     ),
-    "other images": (lambda b: b.pretrain("vit_tiny_patch16_224"), "settings.archs.net", "shape (1, 8, 8)"),
+    "other images": (lambda b: b.built("vit_tiny_patch16_224"), "settings.archs.net", "shape (1, 8, 8)"),
     "heads that do not fit": (
-        lambda b: b.pretrain("vit_tiny_patch16_224", args={**NETS["layernorm"]["args"], "num_heads": 5}),
+        lambda b: b.built("vit_tiny_patch16_224", args={**NETS["layernorm"]["args"], "num_heads": 5}),
         "settings.archs.net",
     ),
     "features, no logits": (
-        lambda b: b.pretrain("resnet18", args={**NETS["batchnorm"]["args"], "features_only": True}),
+        lambda b: b.built("resnet18", args={**NETS["batchnorm"]["args"], "features_only": True}),
         "settings.archs.net",
         "list",
     ),
-    "no normalization layers": (lambda b: b.pretrain("nf_regnet_b0"), "settings.archs.net", "no normalization layers"),
+    "no normalization layers": (lambda b: b.built("nf_regnet_b0"), "settings.archs.net", "no normalization layers"),
     "a stem for others": (
-        lambda b: b.pretrain("vit_tiny_patch16_224", args=NETS["layernorm"]["args"], stem="cifar"),
+        lambda b: b.built("vit_tiny_patch16_224", args=NETS["layernorm"]["args"], stem="cifar"),
         "settings.archs.net",
         "stem",
     ),
     "constants for other channels": (
-        lambda b: b.pretrain("resnet18", normalize=(0.5, 0.5, 0.5)),
+        lambda b: b.built("resnet18", normalize=(0.5, 0.5, 0.5)),
         "settings.archs.net",
         "normalize.std",
+    ),
+    "a crop of padding": (
+        lambda b: b.built("resnet18", args=NETS["batchnorm"]["args"], crop=8),
+        "settings.datasets.mine.augment.crop: 8",
     ),
     "pretrain without a dataset": (lambda b: b.pretrain_on(lambda p: p.write_bytes(b"PAR1")), "dataset.parquet"),
     "pretrain on another table": (

@@ -1,5 +1,6 @@
 """What a study asks of its models is tried before any is trained, and another scope remakes none."""
 
+import contextlib
 import dataclasses
 import re
 
@@ -14,7 +15,8 @@ from unlearn.io.schema.layers import LAYERS as TABLE
 from unlearn.models import scopes
 from unlearn.models.classifier import ModelError, Spec, create
 from unlearn.models.scopes import ScopeError
-from unlearn.stages.layers import LayersSettings, layers
+from unlearn.runtime import runner
+from unlearn.stages.layers import LayersSettings, check, layers
 
 SCOPES = ["last", "intermediate+last", "groups: 0", "groups: 2-3"]
 SETTINGS = LayersSettings({"bn": NETS["batchnorm"], "ln": NETS["layernorm"]}, SCOPES, "digits", 2)
@@ -60,7 +62,8 @@ def test_counts_are_of_what_may_move(dataset, tmp_path, arch):
         (
             {"archs": {"shallow": SHALLOW}, "scopes": ["last"]},
             ScopeError,
-            "scopes.0: 'last': model 'vit_tiny_patch16_224' has 2 groups between stem and head, needs 3 (settings.archs.shallow)",
+            "scopes.0: 'last': model 'vit_tiny_patch16_224' has 2 groups between stem and head, needs 3 "
+            "(settings.archs.shallow)",
         ),
         (
             {"archs": {"x": {**SHALLOW, "model": "resnet19"}}},
@@ -82,6 +85,35 @@ def test_refuses_what_the_models_do_not_have(dataset, tmp_path, changes, error, 
 
 def test_a_shallow_model_may_run_as_a_whole(dataset, tmp_path):
     assert told(dataset, tmp_path, archs={"shallow": SHALLOW}, scopes=["all"])["scope"].tolist() == ["all"]
+
+
+# --- before training ------------------------------------------------------------------------------
+
+
+def test_a_job_that_trains_believes_a_current_table_alone(dataset, tmp_path):
+    table = str(tmp_path / "layers.parquet")
+    told(dataset, tmp_path)
+    check(table, "absent.parquet", SETTINGS, "cpu")  # builds nothing
+    bad = dataclasses.replace(SETTINGS, scopes=["groups: 40-41"])
+    for path in (table, str(tmp_path / "absent.parquet")):
+        check(path, dataset, dataclasses.replace(SETTINGS, crop=1), "cpu")
+        with pytest.raises(ScopeError, match=r"^scopes\.0: 'groups: 40-41': "):
+            check(path, dataset, bad, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("stage", "trains"),
+    [("pretrain", True), ("unlearn", True), ("tune", True), ("shadow", True), ("predict", False), ("radii", False)],
+)
+def test_jobs_that_train_look_ahead(dataset, stage, trains):
+    settings = dataclasses.asdict(dataclasses.replace(SETTINGS, scopes=["groups: 40-41"]))
+    request = {
+        "layers": {"table": "absent.parquet", "settings": settings},
+        "files": {"dataset": dataset},
+        "arguments": {"device": "cpu"},
+    }
+    with pytest.raises(ScopeError) if trains else contextlib.nullcontext():
+        runner._look_ahead(runner._stage(f"unlearn.stages.{stage}"), request)
 
 
 # --- in the workflow ------------------------------------------------------------------------------

@@ -32,6 +32,12 @@ def set_at(config, key, value):
         config[last] = value
 
 
+def put(path):
+    """An empty file, with the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
 def changed(config, key, value):
     set_at(config, key, value)
     return config
@@ -364,7 +370,9 @@ def test_an_attack_by_another_norm_leaves_the_radii_that_are_given(config):
 def test_what_a_data_set_is_read_from(config, source, paths, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     set_at(config, f"{DIGITS}.source", source)
-    assert Study(config, here=False).dataset_sources() == paths
+    for path in paths:
+        (tmp_path / path).mkdir(parents=True) if source["name"] == "imagefolder" else put(tmp_path / path)
+    assert Study(config).dataset_sources() == paths
 
 
 @pytest.mark.parametrize(
@@ -382,14 +390,21 @@ def test_what_a_data_set_is_read_from_has_to_be_there(error, source, line, tmp_p
     assert error(f"{DIGITS}.source", source) == f"{DIGITS}.source.{line}"
 
 
-def test_a_data_set_that_the_study_does_not_use_may_be_absent(config):
-    """Nor need it be there for a job that runs elsewhere."""
+def test_what_is_made_needs_its_source_no_more(config, tmp_path, monkeypatch):
+    """Nor does what the study does not use."""
+    monkeypatch.chdir(tmp_path)
     absent = {"kind": "ids", "file": "absent.txt"}
     set_at(config, "settings.forgets.listed", absent)
     Study(config)
     with pytest.raises(ConfigError, match=r"^settings\.forgets\.listed\.file: absent\.txt: no such file$"):
         Study({**config, "forgets": ["listed"]})
-    assert Study({**config, "forgets": ["listed"]}, here=False).split_settings("listed") == absent
+    put(tmp_path / "results/digits/splits/listed.parquet")
+    assert Study({**config, "forgets": ["listed"]}, results="results").split_settings("listed") == absent
+    set_at(config, f"{DIGITS}.source", {"name": "imagefolder", "root": "absent"})
+    with pytest.raises(ConfigError, match=r"source\.root: absent: no such folder$"):
+        Study(config, results="results")
+    put(tmp_path / "results/digits/dataset.parquet")
+    Study(config, results="results")
 
 
 def test_what_a_forget_set_is_read_from(config, tmp_path):

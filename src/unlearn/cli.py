@@ -61,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("results", help="a folder of results")
     command.set_defaults(run=_verify)
     command = commands.add_parser("export", help="tables, figures and records as one archive, without weights and data")
-    command.add_argument("results", help="a folder of results")
-    command.add_argument("archive", help="a new file, NAME.tar.gz")
+    command.add_argument("results", help="a study's folder, results/NAME")
+    command.add_argument("archive", help="a new file, NAME.tar.gz or NAME.tgz")
     command.add_argument("--config", action="append", default=[], help="a config file to add; may be repeated")
     command.set_defaults(run=_export)
     return parser

@@ -35,15 +35,17 @@ configfile: os.path.relpath(ROOT / "config.yaml")
 OVERLAYS = list(workflow.overwrite_configfiles)
 FILES = [*(f for f in workflow.configfiles if f not in OVERLAYS), *OVERLAYS]
 
-# The data need not be where a cluster's job runs.
 try:
-    STUDY = Study(config, FILES, here=workflow.is_main_process)
+    STUDY = Study(config, FILES, results="results")
 except ConfigError as error:
     raise WorkflowError(str(error))
 
-config.update(STUDY.config)  # with the defaults, which jobs read there
-
 RESULTS, LOGS = f"results/{STUDY.config['study']}", f"logs/{STUDY.config['study']}"
+# With the defaults, and with what a job looks at before it trains: no params, since it is no part of a result.
+config.update(
+    STUDY.config,
+    layers={"table": f"{RESULTS}/layers.parquet", "settings": STUDY.layers_settings()},
+)
 TUNING_SEED = STUDY.config["settings"]["tuning"]["seed"]
 SHADOW_SEED = STUDY.config["settings"]["ulira"]["seed"]
 COLLECTED = [name for name, table in TABLES.items() if table.whole == "collected"]

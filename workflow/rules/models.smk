@@ -1,4 +1,6 @@
-# What trains waits for it, without a name: another scope or architecture makes it again and remakes no model.
+# No input of what trains, so that another scope remakes no model: jobs that train look at it themselves (the runner). An
+# ancient() input would not do: of what is downstream of a job that runs again, Snakemake then plans nothing in that run,
+# whatever its own reasons (its issue 4166; 9.27).
 rule layers:
     input:
         dataset="<results>/dataset.parquet",
@@ -6,6 +8,7 @@ rule layers:
         out="<results>/layers.parquet",
     log:
         "<logs>/layers.log",
+    priority: 1
     conda:
         "../../environment.yml"
     resources:
@@ -21,7 +24,6 @@ rule layers:
 
 rule pretrain:
     input:
-        ancient("<results>/layers.parquet"),
         dataset="<results>/dataset.parquet",
     output:
         model="<results>/pretrained/{arch}/seed{seed}/model.safetensors",
@@ -47,7 +49,6 @@ rule pretrain:
 
 rule retrain:
     input:
-        ancient("<results>/layers.parquet"),
         unpack(original_weights),
         dataset="<results>/dataset.parquet",
         split="<results>/splits/{forget}.parquet",
@@ -75,7 +76,6 @@ rule retrain:
 
 rule tune:
     input:
-        ancient("<results>/layers.parquet"),
         dataset="<results>/dataset.parquet",
         split="<results>/splits/{forget}.parquet",
         original=f"<results>/pretrained/{{arch}}/seed{TUNING_SEED}/model.safetensors",
@@ -100,7 +100,6 @@ rule tune:
 
 rule unlearn:
     input:
-        ancient("<results>/layers.parquet"),
         unpack(original_weights),
         unpack(chosen_settings),
         dataset="<results>/dataset.parquet",

@@ -21,7 +21,6 @@ rule shadow_split:
 # The weights stay: were they temporary, a method added later would remake every method's shadows.
 rule shadow_pretrain:
     input:
-        ancient("<results>/layers.parquet"),
         dataset="<results>/dataset.parquet",
         split=f"{SHADOW}/half.parquet",
     output:
@@ -46,7 +45,6 @@ rule shadow_pretrain:
 
 rule shadow:
     input:
-        ancient("<results>/layers.parquet"),
         unpack(shadow_weights),
         unpack(chosen_settings),
         dataset="<results>/dataset.parquet",

@@ -35,14 +35,16 @@ def check(study: Study) -> None:
         _ulira(study)
 
 
-def check_outside(study: Study) -> None:
-    """The files and folders that settings name are there."""
-    named = {f"settings.datasets.{study.config['dataset']}.source": study.source}
-    named |= {f"settings.forgets.{name}": study.sections.settings.forgets[name] for name in study.config["forgets"]}
-    for where, settings in named.items():
+def check_outside(study: Study, results: Path | None) -> None:
+    """The files and folders that settings name are there, or in ``results`` what is made from them."""
+    forgets = study.sections.settings.forgets
+    used = [(f"settings.datasets.{study.config['dataset']}.source", study.source, "dataset.parquet")]
+    used += [(f"settings.forgets.{n}", forgets[n], f"splits/{n}.parquet") for n in study.config["forgets"]]
+    for where, settings, made in used:
+        if results and (results / made).is_file():
+            continue
         for key, path, kind in outside(settings):
-            there = Path(path).is_file() if kind == "file" else Path(path).is_dir()
-            if not there:
+            if not (Path(path).is_file() if kind == "file" else Path(path).is_dir()):
                 raise ConfigError(f"{where}.{key}: {path}: no such {kind}")
 
 

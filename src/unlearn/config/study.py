@@ -17,19 +17,19 @@ from unlearn.run import ALL, CONTROLS, ORIGINAL, RETRAIN, Run
 class Study:
     """A config with all its defaults, checked against its schema and against what the plug-ins declare.
 
-    ``files``: those that the config was read from. ``here``: whether the files and folders outside the project have to
-    be there. Raises ConfigError with one line that names the key, and its file if ``files`` are given.
+    ``files``: those that the config was read from. ``results``: the folder of all studies' results; what is made there
+    needs what it was made from no more. Raises ConfigError with one line that names the key, and its file if ``files``
+    are given.
     """
 
-    def __init__(self, config: Mapping[str, Any], files: Sequence[str | Path] = (), here: bool = True):
+    def __init__(self, config: Mapping[str, Any], files: Sequence[str | Path] = (), results: str | Path | None = None):
         trees = {Path(file): strict_yaml.read(file) for file in files}
         try:
             strict_yaml.check_plain(config)
             self.sections = convert(config, Config, "")
             self.config = self.sections.model_dump(mode="json")
             checks.check(self)
-            if here:
-                checks.check_outside(self)
+            checks.check_outside(self, Path(results, self.config["study"]) if results else None)
         except ConfigError as error:
             raise strict_yaml.in_file(error, trees) from None
 

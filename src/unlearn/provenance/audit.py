@@ -61,8 +61,7 @@ def vouch(jobs: Iterable[Any]) -> None:
 
 def request(job: Any) -> dict[str, Any]:
     """What a job of Snakemake's does, as its record would have it."""
-    inputs = records.named(job.input)
-    return {**records.asked(dict(job.params.items())), "inputs": inputs, "outputs": list(job.output)}
+    return {**records.asked(dict(job.params.items())), "inputs": list(job.input), "outputs": list(job.output)}
 
 
 def read_all(results: str | Path) -> Iterator[tuple[str, dict[str, Any] | None]]:

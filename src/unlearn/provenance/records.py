@@ -59,11 +59,6 @@ def asked(params: Mapping[str, Any]) -> dict[str, Any]:
     return {"code": code, "stage": code.split()[1], "sources": arguments.pop("sources", []), "arguments": arguments}
 
 
-def named(inputs: Any) -> list[str]:
-    """The files of a job's named inputs, of those that Snakemake gives: an input without a name only has to exist."""
-    return [path for _, given in inputs.items() for path in ([given] if isinstance(given, str) else given)]
-
-
 @contextmanager
 def entry(request: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     """Around a job: it alone writes its outputs, what it writes names its inputs, and when it has ended well its

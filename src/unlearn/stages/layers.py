@@ -1,10 +1,11 @@
-"""layers: what each scope of a study holds of each architecture. Nothing is trained before this stage has ended.
+"""layers: what each scope of a study holds of each architecture.
 
-It builds every model once, so that a scope, an architecture or an augmentation that does not suit the images is
-refused in seconds.
+A scope, an architecture or an augmentation that does not suit the images is refused here in seconds, and no model is
+trained for a study that is refused.
 """
 
 import logging
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -40,12 +41,28 @@ def layers(dataset: str, out: str, settings: LayersSettings, device: str) -> Non
 
     Raises ModelError, ProbeError or ScopeError naming the key of the config.
     """
+    rows = list(held_by_all(dataset, settings, device))
+    tables.write(LAYERS, out, {name: [row[name] for row in rows] for name in rows[0]}, {"settings": asdict(settings)})
+
+
+def check(table: str, dataset: str, settings: LayersSettings, device: str) -> None:
+    """What a job does before it trains: raise as ``layers`` does, unless its ``table`` says that these settings are
+    good."""
+    try:
+        good = tables.metadata(table)["settings"] == asdict(settings)
+    except tables.TableError:
+        good = False
+    if not good:
+        deque(held_by_all(dataset, settings, device), maxlen=0)
+
+
+def held_by_all(dataset: str, settings: LayersSettings, device: str) -> Iterator[dict[str, Any]]:
+    """The rows of the table. Raises as ``layers`` does."""
     device = prepare(device)
     _, (_, height, width) = images.describe(dataset)
     if settings.crop >= min(height, width):
         key = f"settings.datasets.{settings.data}.augment.crop"
         raise ModelError(f"{key}: {settings.crop} leaves crops of nothing but padding, images are {height}x{width}")
-    rows = []
     for arch, spec in settings.archs.items():
         try:
             model = classifier.create(model_spec(dataset, spec), 0).to(device)
@@ -53,8 +70,7 @@ def layers(dataset: str, out: str, settings: LayersSettings, device: str) -> Non
             normalization_layers(model)
         except (ModelError, ProbeError) as error:
             raise type(error)(f"settings.archs.{arch}: {error}") from error
-        rows += [{"arch": arch, **row} for row in held(model, arch, settings.scopes)]
-    tables.write(LAYERS, out, {name: [row[name] for row in rows] for name in rows[0]}, {"settings": asdict(settings)})
+        yield from ({"arch": arch, **row} for row in held(model, arch, settings.scopes))
 
 
 def held(model: Classifier, arch: str, written: Sequence[str]) -> Iterator[dict[str, Any]]:
