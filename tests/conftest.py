@@ -121,6 +121,13 @@ def split(dataset, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """A folder of this test run that all its processes share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
 def default_config():
     """The default config with all keys."""
     from unlearn.config.schema import Config

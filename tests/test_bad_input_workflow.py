@@ -4,7 +4,7 @@ import pytest
 import yaml
 from tiny import TINY, Copy
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bad input")]
+pytestmark = pytest.mark.slow
 
 FINISHED = {
     "results/digits/tables/main.md": "| method |",
@@ -33,7 +33,7 @@ CASES = {
     "broken YAML": (lambda root: exchange(root / "config.yaml", "seeds: [0]", "seeds: [0"), "config.yaml, line 26: "),
     "a key twice": (
         lambda root: (root / "tiny.yaml").write_text(TINY + "seeds: [1]\n"),
-        "tiny.yaml, line 20: key 'seeds' stands twice, first in line 2",
+        "tiny.yaml, line 22: key 'seeds' stands twice, first in line 2",
     ),
     "a misspelt key": (
         lambda root: exchange(root / "tiny.yaml", "  follow: 0", "  folow: 0"),

@@ -31,7 +31,7 @@ from plans import (
 
 from unlearn.config.study import Study
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reruns")]
+pytestmark = pytest.mark.slow
 
 PACKAGE = ROOT / "src/unlearn"
 ARCH = {"label": "Net", "model": "resnet18", "args": {}, "stem": "cifar", "train": {"epochs": 1}, "methods": {}}

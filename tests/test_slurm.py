@@ -15,7 +15,6 @@ from tiny import Copy
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.slow,
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing()),
 ]
 

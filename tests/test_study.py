@@ -448,6 +448,16 @@ def test_a_figure_of_what_is_not_measured_is_refused(config, figure):
             Study({**config, "figures": [figure], "metrics": kept})
 
 
+@pytest.mark.parametrize(("table", "switch"), [("tuning", "tune"), ("ulira", "ulira")])
+def test_a_figure_of_a_table_that_is_not_made_is_refused(config, monkeypatch, table, switch):
+    needy = contracts.Declaration(None, {"NEEDS": (table,), "MEASURED": ()}, "")
+    real = contracts.declaration
+    monkeypatch.setattr(contracts, "declaration", lambda kind, name: needy if name == "cost" else real(kind, name))
+    with pytest.raises(ConfigError, match=f"^figures: 'cost' needs the table {table}, which this study does not make"):
+        Study(config)
+    assert table in Study({**config, switch: True}).tables
+
+
 # --- the schema -----------------------------------------------------------------------------------
 
 

@@ -38,8 +38,9 @@ def tuned(architecture, dataset, split, tmp_path):
     """``tuned(values)``: the path of the tuning table of CF's learning rate on a tiny model."""
     from unlearn.io.progress import NOTHING
     from unlearn.stages import predict, pretrain, tune, unlearn
+    from unlearn.training.artifacts import TrainingSettings
 
-    recipe = {"model": architecture, "method": {"epochs": 2, "batch_size": 16, "lr": 0.05}, **EXECUTION}
+    recipe = TrainingSettings(model=architecture, method={"epochs": 2, "batch_size": 16, "lr": 0.05}, **EXECUTION)
 
     def out(name):
         return [str(tmp_path / name / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
@@ -53,7 +54,8 @@ def tuned(architecture, dataset, split, tmp_path):
 
     def run(values, progress=NOTHING):
         path = str(tmp_path / "tuning.parquet")
-        settings = {"method": {"epochs": 1, "batch_size": 16}, "tuning_grid": {"lr": values}, **EXECUTION}
+        method = {"epochs": 1, "batch_size": 16}
+        settings = tune.TuningSettings(method=method, tuning_grid={"lr": values}, **EXECUTION)
         tune.tune(RUN, dataset, split, original, reference, path, settings, "cpu", progress)
         return path
 

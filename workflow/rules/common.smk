@@ -18,7 +18,7 @@ from unlearn.config.settings import ConfigError
 from unlearn.config.study import Study
 from unlearn.fingerprint import Sources
 from unlearn.io.catalogue import TABLES
-from unlearn.run import ALL, CONTROLS, REFERENCE, Run
+from unlearn.run import ALL, CONTROLS, PRETRAINING, REFERENCE, RETRAIN, Run
 from unlearn.runtime import launcher
 
 # Before Snakemake reads it, whose message names neither the file nor the line.
@@ -162,7 +162,7 @@ def pretrained_identity(wildcards):
     return {
         "arch": wildcards.arch,
         "forget": "none",
-        "method": "pretrain",
+        "method": PRETRAINING,
         "scope": ALL,
         "seed": int(wildcards.seed),
     }
@@ -183,7 +183,7 @@ def half_identity(wildcards):
     return {
         "arch": wildcards.arch,
         "forget": f"half{wildcards.shadow}",
-        "method": "retrain",
+        "method": RETRAIN,
         "scope": ALL,
         "seed": SHADOW_SEED + int(wildcards.shadow),
     }
@@ -232,16 +232,14 @@ def chosen_settings(wildcards):
 def references(wildcards):
     """What exact retraining and the original predict, and the metrics of exact retraining, but for itself."""
     group = {"arch": wildcards.arch, "forget": wildcards.forget, "seed": wildcards.seed}
-    retrain, original = (
-        Run(method=method, scope="all", **group) for method in ("retrain", "original")
-    )
-    found = {
-        "retrain_predictions": of_run(retrain, "predictions.parquet"),
-        "original_predictions": of_run(original, "predictions.parquet"),
+    runs = {method: Run(method=method, scope=ALL, **group) for method in CONTROLS}
+    tables = {
+        f"{method}_predictions": of_run(run, "predictions.parquet")
+        for method, run in runs.items()
     }
     if (wildcards.method, wildcards.scope) != REFERENCE:
-        found["retrain_metrics"] = of_run(retrain, "metrics.parquet")
-    return found
+        tables["retrain_metrics"] = of_run(runs[RETRAIN], "metrics.parquet")
+    return tables
 
 
 def collected(wildcards):

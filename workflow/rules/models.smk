@@ -59,7 +59,7 @@ rule retrain:
     log:
         f"{RUN_LOG}/unlearn.log",
     wildcard_constraints:
-        method="retrain",
+        method=RETRAIN,
     conda:
         "../../environment.yml"
     resources:
@@ -111,7 +111,7 @@ rule unlearn:
     log:
         f"{RUN_LOG}/unlearn.log",
     wildcard_constraints:
-        method="|".join(re.escape(m) for m in STUDY.methods if m != "retrain"),
+        method="|".join(re.escape(m) for m in STUDY.methods if m != RETRAIN),
     conda:
         "../../environment.yml"
     resources:

@@ -18,6 +18,7 @@ from unlearn.models.classifier import Classifier, ModelError
 from unlearn.models.device import prepare
 from unlearn.models.normalization import ProbeError, normalization_layers
 from unlearn.models.scopes import ScopeError
+from unlearn.run import ALL
 from unlearn.training.artifacts import model_spec
 
 log = logging.getLogger("unlearn")
@@ -77,7 +78,7 @@ def held(model: Classifier, arch: str, written: Sequence[str]) -> Iterator[dict[
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     own = {name: {f"{name}.{key}" for key, _ in m.named_parameters(recurse=False)} for name, m in model.named_modules()}
     weighted = [names for names in own.values() if names]
-    for number, scope in enumerate(dict.fromkeys([*written, "all"])):
+    for number, scope in enumerate(dict.fromkeys([*written, ALL])):
         name = scope_grammar.name(scope)
         try:
             inside = scopes.members(model, name)
