@@ -8,7 +8,7 @@ import yaml
 from conftest import ROOT
 from plans import WHOLE_RUN, end, of_runs, splits
 from test_template import METHOD, TEMPLATE
-from tiny import TINY, Copy, Elsewhere, WarmCopy, finished
+from tiny import TINY, Elsewhere, WarmCopy, finished
 
 pytestmark = pytest.mark.slow
 
