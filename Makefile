@@ -5,7 +5,7 @@ STUDY ?=
 BIN = .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all test test-fast test-slurm lint docs requirements clean
+.PHONY: all test test-fast test-slurm lint docs generated requirements clean
 all: $(BIN)/.installed
 	snakemake $(if $(STUDY),--configfile studies/$(STUDY).yaml) --cores $(CORES) all
 
@@ -30,6 +30,10 @@ lint: $(BIN)/.installed docs
 # A broken link is an error. Not with --quiet, under which mkdocs counts no warnings.
 docs: $(BIN)/.installed
 	mkdocs build --strict
+
+# What follows from the code: the pages of methods, metrics and keys, and the JSON schema of configs.
+generated: $(BIN)/.installed
+	python docs/generate.py
 
 # requirements.txt is complete, and torchattacks' pin of an old `requests` is overridden in it. It holds setuptools, which
 # installs this project: the command `unlearn` runs the sources of src/.

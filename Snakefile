@@ -35,4 +35,4 @@ rule all:
         ),
         collect("<results>/tables/main.{kind}", kind=["csv", "md", "tex"]),
         "<results>/tables/verdicts.md",
-        collect("<results>/{table}.parquet", table=STUDY_TABLES),
+        collect("<results>/{table}.parquet", table=STUDY.tables),

@@ -33,12 +33,37 @@ NETS = {
 EXECUTION = {"augment": {"crop": 0, "flip": False}, "precision": "float32"}
 
 
+def spec_of(net):
+    """The spec of a network of NETS."""
+    from unlearn.models.classifier import Spec
+
+    return Spec(classes=CLASSES, shape=SHAPE, **NETS[net])
+
+
+def image_set(count=24, seed=0, first=100):
+    """Images of random bytes, classes in turn, ids from ``first`` on."""
+    import torch
+
+    from unlearn.models.images import ImageSet
+
+    pixels = torch.randint(256, (count, *SHAPE), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return ImageSet(torch.arange(first, first + count), pixels, torch.arange(count) % CLASSES)
+
+
+def method_context(spec, scope="all", roles=("retain", "forget"), seed=0, **more):
+    """A context on the CPU of 20 retain and 12 forget images; equal calls give equal contexts."""
+    import torch
+
+    from unlearn.training.context import MethodContext
+
+    sets = {"retain": image_set(20, 1, 0), "forget": image_set(12, 2, 20)}
+    return MethodContext(seed, spec, {role: sets[role] for role in roles}, torch.device("cpu"), scope, **more)
+
+
 @pytest.fixture(params=list(NETS))
 def spec(request):
     """The spec of a network with batch norms, then of one with layer norms."""
-    from unlearn.models.classifier import Spec
-
-    return Spec(classes=CLASSES, shape=SHAPE, **NETS[request.param])
+    return spec_of(request.param)
 
 
 @pytest.fixture
@@ -57,31 +82,12 @@ def net(spec):
 
 @pytest.fixture
 def make_images():
-    """``make_images(count, seed)``: random bytes, classes in turn, ids from 100 on."""
-    import torch
-
-    from unlearn.models.images import ImageSet
-
-    def make(count=24, seed=0, first=100):
-        pixels = torch.randint(256, (count, *SHAPE), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-        return ImageSet(torch.arange(first, first + count), pixels, torch.arange(count) % CLASSES)
-
-    return make
+    return image_set
 
 
 @pytest.fixture
-def make_context(make_images):
-    """``make_job(spec, scope, roles)``: a job on 20 retain and 12 forget images; equal calls give equal jobs."""
-    import torch
-
-    from unlearn.training.context import MethodContext
-
-    sets = {"retain": make_images(20, 1, 0), "forget": make_images(12, 2, 20), "train": make_images(20, 1, 0)}
-
-    def make(spec, scope="all", roles=("retain", "forget"), seed=0, **more):
-        return MethodContext(seed, spec, {role: sets[role] for role in roles}, torch.device("cpu"), scope, **more)
-
-    return make
+def make_context():
+    return method_context
 
 
 @pytest.fixture
@@ -122,13 +128,12 @@ def shared(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def schema():
-    return yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-
-
-@pytest.fixture(scope="session")
 def default_config():
-    return yaml.safe_load((ROOT / "config.yaml").read_text())
+    """The default config with all keys."""
+    from unlearn.config.schema import Config
+    from unlearn.config.validation import convert
+
+    return convert(yaml.safe_load((ROOT / "config.yaml").read_text()), Config, "").model_dump(mode="json")
 
 
 @pytest.fixture

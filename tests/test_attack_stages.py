@@ -57,7 +57,7 @@ def attacked(weights, dataset, split, given, tmp_path, name, **own):
 def test_every_role_is_attacked(weights, dataset, split, given, tmp_path):
     found, described = attacked(weights, dataset, split, given, tmp_path, "fgsm")
     assert found.groupby("role").size().to_dict() == {"test": 12, "retain": 8, "forget": 10}
-    assert described["grid"] == EPS
+    assert described["radii"] == EPS
     assert described["checks"]["finite"] is True
     assert set(found["threat_norm"]) == {"linf"}
     assert set(found["eps"].dropna()) <= {0.0, *EPS}

@@ -1,5 +1,6 @@
 """The meter counts what is allocated, to the byte, and what scopes save shows in it."""
 
+import gc
 import time
 
 import pytest
@@ -59,6 +60,23 @@ def test_later_steps_of_a_phase_are_not_watched_but_other_phases_are(meter):
         with meter.step("forget"):
             block(7)
     assert meter.peak_memory == 11 * MEGABYTE
+
+
+def test_the_peak_does_not_depend_on_when_the_cycle_collector_runs(meter):
+    """What an earlier job of this process left in a cycle must not be freed, and subtracted, in a watched step."""
+    gc.disable()
+    with Meter(nn.Identity(), CPU) as earlier, earlier.step("train"):
+        cycle = [block(9)]
+        cycle.append(cycle)
+        del cycle
+    gc.enable()
+    with meter, meter.step("train"):
+        one = block(3)
+        assert len([[] for _ in range(100_000)])  # the collector runs once in so many new containers
+        two = block(5)
+        del one, two
+    assert gc.isenabled()
+    assert meter.peak_memory == (4 + 3 + 5) * MEGABYTE
 
 
 def test_buffers_count():

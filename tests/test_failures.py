@@ -5,22 +5,17 @@ import os
 import subprocess
 import sys
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import CLASSES, EXECUTION, NETS, ROOT, SHAPE
 
 from unlearn.io import failures, tables
-from unlearn.io.catalogue import TABLES
 from unlearn.io.columns import DETAIL_KEY
 from unlearn.io.failures import RunFailed
 from unlearn.io.schema.failures import FAILURES
 from unlearn.io.schema.metrics import METRICS
 from unlearn.io.schema.predictions import PREDICTIONS
 from unlearn.models import checkpoint
-from unlearn.reports.main_table import main_table, to_latex, to_markdown
-from unlearn.reports.verdicts import page
 from unlearn.run import Run
 from unlearn.stages import collect, split
 
@@ -132,40 +127,3 @@ def test_collected_without_the_runs_that_failed(tmp_path):
     collect.collect("failures", parts, str(tmp_path / "failures.parquet"))
     assert tables.read(METRICS, tmp_path / "metrics.parquet")["seed"].to_pylist() == [1]
     assert tables.read(FAILURES, tmp_path / "failures.parquet").to_pylist() == [{**RUN, "reason": "the loss is nan"}]
-
-
-def test_tables_show_the_hole():
-    settings = {
-        "archs": ["net"],
-        "forgets": ["some"],
-        "methods": ["original", "cf", "ga"],
-        "scopes": ["last", "all"],
-        "attacks": ["pgd"],
-        "headline_eps": {"pgd": 0.1},
-        "labels": {"net": "Net"},
-    }
-    rows = [("cf", "all", 3), ("ga", "last", 2)]
-    compared = pd.DataFrame(
-        [
-            {"arch": "net", "forget": "some", "method": m, "scope": s, "metric": metric, "n": n, "failed": ""}
-            | {"mean": 0.5, "low": 0.4, "high": 0.6, "role": None, "attack": None, "eps": np.nan}
-            for m, s, n in rows
-            for metric in ("ua", "ra")
-        ]
-    )
-    lost = pd.DataFrame(
-        [{**RUN, "scope": "last", "reason": "nan"}] + [{**RUN, "seed": seed, "reason": "nan"} for seed in range(3)]
-    )
-    frame = main_table(compared, lost, settings)
-    text = to_markdown(frame, settings)
-    assert "| Net | CF | all | 50.00 ± 10.00 | 50.00 ± 10.00 |" in text
-    assert "| Net | GA | last | 50.00 ± 10.00‡ | 50.00 ± 10.00‡ |" in text
-    assert "| Net | GA | all | — | — |" in text
-    assert "mean over 2 to 3 seed(s)" in text
-    assert "‡ without the seeds that failed" in text
-    assert r"$^\ddagger$" in to_latex(frame, settings)
-    assert "| Net | some | ga | all | 2 | nan |" in page(pd.DataFrame(), empty_gates(), lost, settings)
-
-
-def empty_gates():
-    return TABLES["gates"].schema.empty_table().to_pandas()

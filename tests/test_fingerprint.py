@@ -155,7 +155,7 @@ def test_what_does_nothing_is_no_edit(text):
 @pytest.mark.parametrize("text", OTHER.values(), ids=OTHER)
 def test_every_statement_counts(text):
     assert text != CODE
-    assert parsed(text.encode(), "unlearn").digest != parsed(CODE.encode(), "unlearn").digest
+    assert parsed(text.encode(), "unlearn")[0] != parsed(CODE.encode(), "unlearn")[0]
 
 
 def test_the_time_of_a_file_means_nothing(package, tmp_path):
@@ -166,7 +166,7 @@ def test_the_time_of_a_file_means_nothing(package, tmp_path):
 
 def test_every_python_gives_the_same_digest():
     """The value as Python 3.11, 3.12 and 3.13 compute it: a newer Python makes nothing again."""
-    assert parsed(CODE.encode(), "unlearn").digest[:16] == "faa6c08bc639efc1"
+    assert parsed(CODE.encode(), "unlearn")[0][:16] == "faa6c08bc639efc1"
 
 
 def test_no_locale_changes_a_digest(tmp_path):

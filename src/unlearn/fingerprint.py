@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 PACKAGE = "unlearn"
 
@@ -23,19 +23,12 @@ class StaleCode(RuntimeError):
     """The code was edited after the job was planned."""
 
 
-class Code(NamedTuple):
-    """What one file holds: a digest of its statements, and the dotted paths that it imports anywhere."""
-
-    digest: str
-    imports: tuple[str, ...]
-
-
 class Sources:
     """The modules of the package in ``folder``; by default of the package that runs."""
 
     def __init__(self, folder: Path = Path(__file__).parent):
         self.folder = Path(folder)
-        self._code = cache(self._read)  # a job's fingerprint is of one moment
+        self._module = cache(self._read)  # a job's fingerprint is of one moment
 
     def digest(self, *roots: str) -> str:
         """The fingerprint of the modules ``roots``, followed by their names, so that a job can compute it again.
@@ -45,7 +38,7 @@ class Sources:
         """
         total = hashlib.sha256()
         for module in sorted(self.closure(*roots)):
-            total.update(f"{module} {self._code(module).digest}\n".encode())
+            total.update(f"{module} {self._module(module)[0]}\n".encode())
         return " ".join([total.hexdigest()[:16], *roots])
 
     def verify(self, digest: str) -> None:
@@ -59,16 +52,31 @@ class Sources:
         if missing := [root for root in roots if not self._path(root)]:
             raise KeyError(missing[0])
         reached: set[str] = set()
-        queue = list(roots)
+        queue = [module for root in roots for module in self._run_by(root)]
         while queue:
-            # Importing a.b.c runs a, a.b and a.b.c; what is last may also be a name in the module a.b.
-            parts = queue.pop().split(".")
-            for depth in range(2, len(parts) + 1):
-                module = ".".join(parts[:depth])
-                if module not in reached and self._path(module):
-                    reached.add(module)
-                    queue += self._code(module).imports
+            if (module := queue.pop()) not in reached:
+                reached.add(module)
+                queue += self._module(module)[1]
         return reached
+
+    def _read(self, module: str) -> tuple[str, set[str]]:
+        """The digest of a module, and the modules of this package that it imports."""
+        path = self._path(module)
+        try:
+            digest, imports = parsed(
+                path.read_bytes(), module if path.stem == "__init__" else module.rpartition(".")[0]
+            )
+        except SyntaxError as error:
+            raise SyntaxError(f"{path}, line {error.lineno}: {error.msg}") from None
+        except ValueError as error:  # a null byte, before Python 3.12
+            raise SyntaxError(f"{path}: {error}") from None
+        return digest, {name for imported in imports for name in self._run_by(imported)}
+
+    def _run_by(self, imported: str) -> list[str]:
+        """The modules that importing a.b.c runs: a.b and a.b.c, where c may also be a name in the module a.b."""
+        parts = imported.split(".")
+        modules = [".".join(parts[:depth]) for depth in range(2, len(parts) + 1)]
+        return [module for module in modules if self._path(module)]
 
     def _path(self, module: str) -> Path | None:
         """The file of a module. As for Python itself, a package comes before a module of its name."""
@@ -77,22 +85,15 @@ class Sources:
         paths = (base / "__init__.py", base.with_suffix(".py")) if package == PACKAGE and parts else ()
         return next((path for path in paths if path.is_file()), None)
 
-    def _read(self, module: str) -> Code:
-        path = self._path(module)
-        try:
-            return parsed(path.read_bytes(), module if path.name == "__init__.py" else module.rpartition(".")[0])
-        except SyntaxError as error:
-            raise SyntaxError(f"{path}, line {error.lineno}: {error.msg}") from None
-        except ValueError as error:  # a null byte, before Python 3.12
-            raise SyntaxError(f"{path}: {error}") from None
-
 
 @cache
-def parsed(source: bytes, package: str) -> Code:
-    """The code of a file whose relative imports start in ``package``. Bytes, since Python decodes them as UTF-8,
-    or as the file declares, whatever the locale."""
+def parsed(source: bytes, package: str) -> tuple[str, list[str]]:
+    """The digest of a file's statements, and the dotted paths that it imports, relative ones from ``package`` on.
+
+    ``source`` is bytes, since Python decodes them as UTF-8, or as the file declares, whatever the locale.
+    """
     tree = ast.parse(source)
-    return Code(hashlib.sha256(repr(_statements(tree)).encode()).hexdigest(), tuple(_imports(tree, package)))
+    return hashlib.sha256(repr(_statements(tree)).encode()).hexdigest(), [*_imports(tree, package)]
 
 
 def _statements(node: Any) -> Any:

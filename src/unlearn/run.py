@@ -15,5 +15,6 @@ class Run:
 
 
 PRETRAINING = "pretrain"  # in place of a method, for the original model as it is trained
-CONTROLS = ("original", "retrain")  # methods of every study: nothing forgotten, and exact unlearning
-REFERENCE = ("retrain", "all")  # the method and scope that every run is compared with
+ALL = "all"  # the scope of all layers
+CONTROLS = ORIGINAL, RETRAIN = "original", "retrain"  # methods of every study: nothing forgotten, and exact unlearning
+REFERENCE = (RETRAIN, ALL)  # the method and scope that every run is compared with

@@ -6,7 +6,6 @@ import re
 import sys
 from pathlib import Path
 
-import yaml
 from snakemake.exceptions import WorkflowError
 
 ROOT = Path(workflow.basedir)
@@ -14,15 +13,13 @@ ROOT = Path(workflow.basedir)
 sys.path[:] = [f"{ROOT}/src", *(path for path in sys.path if path != str(ROOT))]
 os.environ.update(PYTHONPATH=f"{ROOT}/src", PYTHONSAFEPATH="1")
 
-from unlearn.config import strict_yaml
+from unlearn.config import contracts, scope_grammar, strict_yaml
 from unlearn.config.settings import ConfigError
 from unlearn.config.study import Study
 from unlearn.fingerprint import Sources
 from unlearn.io.catalogue import TABLES
-from unlearn.run import CONTROLS, PRETRAINING, REFERENCE, Run
+from unlearn.run import ALL, CONTROLS, PRETRAINING, REFERENCE, RETRAIN, Run
 from unlearn.runtime import launcher
-
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
 # Before Snakemake reads it, whose message names neither the file nor the line.
 try:
@@ -39,18 +36,19 @@ OVERLAYS = list(workflow.overwrite_configfiles)
 FILES = [*(f for f in workflow.configfiles if f not in OVERLAYS), *OVERLAYS]
 
 try:
-    STUDY = Study(config, SCHEMA, FILES)
+    STUDY = Study(config, FILES, results="results")
 except ConfigError as error:
     raise WorkflowError(str(error))
 
 RESULTS, LOGS = f"results/{STUDY.config['study']}", f"logs/{STUDY.config['study']}"
+# With the defaults, and with what a job looks at before it trains: no params, since it is no part of a result.
+config.update(
+    STUDY.config,
+    layers={"table": f"{RESULTS}/layers.parquet", "settings": STUDY.layers_settings()},
+)
 TUNING_SEED = STUDY.config["settings"]["tuning"]["seed"]
 SHADOW_SEED = STUDY.config["settings"]["ulira"]["seed"]
 COLLECTED = [name for name, table in TABLES.items() if table.whole == "collected"]
-ABSENT = {"tuning": not STUDY.tunings, "ulira": not STUDY.shadows}
-STUDY_TABLES = [
-    name for name, table in TABLES.items() if table.whole and not ABSENT.get(name)
-]
 RUN = "<results>/runs/{arch}/{forget}/{method}-{scope}/seed{seed}"
 RUN_LOG = "<logs>/{arch}/{forget}/{method}-{scope}/seed{seed}"
 SHADOW = "<results>/shadows/{shadow}"
@@ -62,6 +60,11 @@ if workflow.is_main_process:
     launcher.offer()
 
 
+def needed(figure):
+    """The study-wide tables that a figure reads."""
+    return contracts.declaration("figures", figure).constants["NEEDS"]
+
+
 def roots():
     """Rule, or rule/name -> the modules where the code it runs begins: the stage, and what it loads by name."""
     config = STUDY.config
@@ -69,6 +72,10 @@ def roots():
         "dataset": [f"data.{STUDY.dataset['source']['name']}"],
         "measure": [f"metrics.{name}" for name in config["metrics"]],
         "radii": ["attacks.pgd", "attacks.pgd_l2"] if STUDY.calibration else [],
+        **{
+            f"figure/{name}": [f"io.schema.{table}" for table in needed(name)]
+            for name in config["figures"]
+        },
     }
     by_name = {
         "unlearn": ("methods", STUDY.methods),
@@ -78,16 +85,16 @@ def roots():
         "figure": ("figures", config["figures"]),
         "collect": ("io.schema", COLLECTED),
     }
-    found = {}
-    for path in sorted((ROOT / "src/unlearn/stages").glob("[a-z]*.py")):
-        stage, package = path.stem, f"unlearn.stages.{path.stem}"
-        if stage in by_name:
-            kind, names = by_name[stage]
-            for name in names:
-                found[f"{stage}/{name}"] = [package, f"unlearn.{kind}.{name}"]
-        else:
-            found[stage] = [package, *(f"unlearn.{m}" for m in loaded.get(stage, []))]
-    return found
+    modules = {}
+    for stage in (
+        path.stem for path in (ROOT / "src/unlearn/stages").glob("[a-z]*.py")
+    ):
+        kind, names = by_name.get(stage, ("", []))
+        rules = {f"{stage}/{name}": [f"{kind}.{name}"] for name in names}
+        for rule, own in (rules if kind else {stage: []}).items():
+            paths = [f"stages.{stage}", *own, *loaded.get(rule, [])]
+            modules[rule] = [f"unlearn.{path}" for path in paths]
+    return modules
 
 
 CODE_ROOTS = roots()
@@ -113,11 +120,11 @@ wildcard_constraints:
     arch="|".join(map(re.escape, STUDY.config["archs"])),
     forget="|".join(map(re.escape, STUDY.config["forgets"])),
     method="|".join(map(re.escape, STUDY.methods)),
-    scope=r"first|intermediate|last|intermediate[+]last|all|groups\d+(-\d+)?",
+    scope=scope_grammar.pattern(),
     attack="|".join(map(re.escape, STUDY.config["attacks"])),
     figure="|".join(map(re.escape, STUDY.config["figures"])),
-    seed=r"\d+",
-    shadow=r"\d+",
+    seed="[0-9]+",
+    shadow="[0-9]+",
 
 
 def code(rule):
@@ -156,7 +163,7 @@ def pretrained_identity(wildcards):
         "arch": wildcards.arch,
         "forget": "none",
         "method": PRETRAINING,
-        "scope": "all",
+        "scope": ALL,
         "seed": int(wildcards.seed),
     }
 
@@ -166,7 +173,7 @@ def tuning_identity(wildcards):
     keys = ("arch", "forget", "method")
     return {
         **{key: wildcards[key] for key in keys},
-        "scope": "all",
+        "scope": ALL,
         "seed": TUNING_SEED,
     }
 
@@ -176,8 +183,8 @@ def half_identity(wildcards):
     return {
         "arch": wildcards.arch,
         "forget": f"half{wildcards.shadow}",
-        "method": "retrain",
-        "scope": "all",
+        "method": RETRAIN,
+        "scope": ALL,
         "seed": SHADOW_SEED + int(wildcards.shadow),
     }
 
@@ -225,16 +232,14 @@ def chosen_settings(wildcards):
 def references(wildcards):
     """What exact retraining and the original predict, and the metrics of exact retraining, but for itself."""
     group = {"arch": wildcards.arch, "forget": wildcards.forget, "seed": wildcards.seed}
-    retrain, original = (
-        Run(method=method, scope="all", **group) for method in ("retrain", "original")
-    )
-    found = {
-        "retrain_predictions": of_run(retrain, "predictions.parquet"),
-        "original_predictions": of_run(original, "predictions.parquet"),
+    runs = {method: Run(method=method, scope=ALL, **group) for method in CONTROLS}
+    tables = {
+        f"{method}_predictions": of_run(run, "predictions.parquet")
+        for method, run in runs.items()
     }
     if (wildcards.method, wildcards.scope) != REFERENCE:
-        found["retrain_metrics"] = of_run(retrain, "metrics.parquet")
-    return found
+        tables["retrain_metrics"] = of_run(runs[RETRAIN], "metrics.parquet")
+    return tables
 
 
 def collected(wildcards):
@@ -257,6 +262,12 @@ def collected(wildcards):
         f"<results>/tuning/{run.arch}/{run.forget}/{run.method}.parquet"
         for run in STUDY.tunings
     ]
+
+
+def figured(wildcards):
+    """The study-wide tables that a figure reads, by name, and the radii, of which every figure knows the headline."""
+    tables = {*needed(wildcards.figure), "radii"}
+    return {table: f"<results>/{table}.parquet" for table in sorted(tables)}
 
 
 def calibration(_):

@@ -1,3 +1,27 @@
+# No input of what trains, so that another scope remakes no model: jobs that train look at it themselves (the runner). An
+# ancient() input would not do: of what is downstream of a job that runs again, Snakemake then plans nothing in that run,
+# whatever its own reasons (its issue 4166; 9.27).
+rule layers:
+    input:
+        dataset="<results>/dataset.parquet",
+    output:
+        out="<results>/layers.parquet",
+    log:
+        "<logs>/layers.log",
+    priority: 1
+    conda:
+        "../../environment.yml"
+    resources:
+        **model(15),
+    params:
+        settings=settings("layers"),
+        code=code("layers"),
+    message:
+        "Layers of every scope and architecture"
+    script:
+        "../scripts/stage.py"
+
+
 rule pretrain:
     input:
         dataset="<results>/dataset.parquet",
@@ -35,7 +59,7 @@ rule retrain:
     log:
         f"{RUN_LOG}/unlearn.log",
     wildcard_constraints:
-        method="retrain",
+        method=RETRAIN,
     conda:
         "../../environment.yml"
     resources:
@@ -87,7 +111,7 @@ rule unlearn:
     log:
         f"{RUN_LOG}/unlearn.log",
     wildcard_constraints:
-        method="|".join(re.escape(m) for m in STUDY.methods if m != "retrain"),
+        method="|".join(re.escape(m) for m in STUDY.methods if m != RETRAIN),
     conda:
         "../../environment.yml"
     resources:

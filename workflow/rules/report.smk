@@ -63,10 +63,7 @@ rule analyse:
 
 rule figure:
     input:
-        metrics="<results>/metrics.parquet",
-        comparisons="<results>/comparisons.parquet",
-        correlations="<results>/correlations.parquet",
-        radii="<results>/radii.parquet",
+        unpack(figured),
     output:
         pdf="<results>/figures/{figure}.pdf",
         png=report(

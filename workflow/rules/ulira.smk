@@ -84,7 +84,7 @@ rule ulira:
     resources:
         **cpu(30),
     params:
-        settings=settings("analysis"),
+        confidence=STUDY.config["settings"]["analysis"]["confidence"],
         code=code("ulira"),
     message:
         "U-LiRA: {wildcards.method}-{wildcards.scope}, {wildcards.arch}"

@@ -12,8 +12,8 @@ import pandas as pd
 from scipy import special, stats
 
 from unlearn.io.columns import CELL_KEY, DETAIL_KEY
+from unlearn.run import REFERENCE
 
-REFERENCE = ("retrain", "all")
 GROUP = ["arch", "forget", "metric", *DETAIL_KEY]
 KEY = [*CELL_KEY, "metric", *DETAIL_KEY]
 POWER = 0.8

@@ -11,15 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from unlearn.analysis.comparisons import REFERENCE, AnalysisError, interval, mean_pairwise, paired_p
+from unlearn.analysis.comparisons import AnalysisError, interval, mean_pairwise, paired_p
 from unlearn.analysis.correlations import Clusters, Column, spearman, summaries
 from unlearn.io.columns import DETAIL_KEY
+from unlearn.run import ALL, CONTROLS, REFERENCE, RETRAIN
 
 GAP, DROP = "relative_fairness_gap_mean", "robustness_drop"
 PARTS = ["ua", "ra", "ta", "mia_efficacy"]  # of the average gap
-CONTROLS = ("original", "retrain")
 NARROW = "intermediate+last"
-ALL = "all"
 ROLE = "test"
 FEWEST_SEEDS = 3
 
@@ -124,7 +123,7 @@ def approximate_is_fragile(arch: str, metrics: pd.DataFrame, settings: Settings)
     approximate = drops[~drops["method"].isin(CONTROLS)]
     if approximate.empty:
         return finding._replace(reason="no approximate method ran on all layers")
-    exact = drops[drops["method"] == REFERENCE[0]]
+    exact = drops[drops["method"] == RETRAIN]
     both = approximate.merge(exact, on=["forget", "seed"], suffixes=("", "_exact"), validate="many_to_one")
     if len(both) < len(approximate):
         raise AnalysisError(f"{arch}: runs without exact retraining of the same seed")

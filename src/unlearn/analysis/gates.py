@@ -1,124 +1,134 @@
 """Gates: checks that a robustness number must pass before it is believed.
 
-Each compares what any correct evaluation must satisfy (Carlini et al. 2019, arXiv:1902.06705, §5;
-Croce & Hein 2020, arXiv:2003.01690): more room never helps the model and enough room ends it; an attack of
-many steps is no weaker than one of a single step; one that follows gradients is no weaker than
-one that does not; different losses agree; perturbations are within bounds; outputs are logits. A gate that
-fails marks every comparison of that run and attack, and every verdict that rests on them. Where a study has
-nothing to compare with, the row says so with a null.
+Each checks what holds for any correct evaluation (Carlini et al. 2019, arXiv:1902.06705, §5; Croce & Hein 2020,
+arXiv:2003.01690): a larger radius never helps the model, and a large enough one leaves nothing robust; an attack of
+many steps is no weaker than one of a single step; one that follows gradients is no weaker than one that does not;
+attacks on different losses agree; perturbations are within their bounds; outputs are logits. If a run fails a gate for
+an attack, every comparison of its cell by that attack is flagged, and every verdict that rests on it says so. Where the
+study has nothing to compare with, the gate's row holds a null.
 """
 
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 
 from unlearn.io.columns import CELL_KEY, RUN_KEY
+from unlearn.run import REFERENCE
 
-# Points that two attacks may differ by chance and by an image; measured on honest models: 0.2 to 1.3.
+# How far two attacks may be apart by chance, beside one image; honest models differ by 0.2 to 1.3 points.
 TOLERANCE = 0.01
-LOSSES = 0.05  # cross-entropy against the difference of logits: 1 to 4 on honest models, 46 on masked ones
+# Cross-entropy against the difference of logits: honest models differ by 1 to 4 points, masked gradients by 46.
+LOSS_TOLERANCE = 0.05
 NEAR_ZERO = 0.02
 BOUND = 1 + 1e-3
 
 COLUMNS = [*RUN_KEY, "gate", "attack", "against", "value", "limit", "passed", "n"]
-GRADIENT = ("single", "iterative", "ensemble")
+MANY_STEPS = ("iterative", "ensemble")
+GRADIENT = ("single", *MANY_STEPS)
+NO_GRADIENT = ("black box", "noise")
 
 
-def gates(metrics: pd.DataFrame, attacks: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
-    """Rows of the gates table. ``attacks``: name → its ``threat_norm``, ``category`` and ``aim``; role test.
+@dataclass(frozen=True)
+class Attack:
+    """What the gates need to know of an attack; see the constants of a file in ``attacks/``."""
 
-    "iterative", "white_box" and "losses" compare robust accuracy on the same images at every radius
-    and give the largest difference.
+    threat_norm: str
+    category: str
+    aim: str
+
+
+def gates(metrics: pd.DataFrame, attacks: Mapping[str, Attack]) -> pd.DataFrame:
+    """Rows of the gates table, from metrics on test images.
+
+    The gates "iterative", "white_box" and "losses" compare robust accuracy on the same images at every radius; their
+    value is the largest difference.
     """
-    found = []
-    of_test = metrics[metrics["role"].isna() | (metrics["role"] == "test")]
-    for run, rows in of_test.groupby(list(RUN_KEY), sort=False):
-        robust = rows[rows["metric"] == "robust_accuracy"]
+    rows = []
+    on_test = metrics[metrics["role"].isna() | (metrics["role"] == "test")]
+    for run, measured in on_test.groupby(list(RUN_KEY), sort=False):
+        robust = measured[measured["metric"] == "robust_accuracy"]
         curves = {attack: curve.set_index("eps").sort_index() for attack, curve in robust.groupby("attack")}
-        single = rows.set_index(["metric", rows["attack"].fillna("")])["value"].to_dict()
-        for attack, described in attacks.items():
-            found += [(*run, *row) for row in _checks(attack, single)]
-            if described["aim"] == "fool":
-                found += [(*run, *row) for row in _curve(attack, curves, attacks, single)]
-    frame = pd.DataFrame(found, columns=COLUMNS)
-    return frame.astype({"against": "string", "passed": "boolean", "value": "Float64", "n": "Int64"})
+        values = measured.set_index(["metric", measured["attack"].fillna("")])["value"].to_dict()
+        for name, attack in attacks.items():
+            rows += [(*run, *row) for row in _of_perturbations(name, values)]
+            if attack.aim == "fool":
+                rows += [(*run, *row) for row in _of_curve(name, curves, attacks)]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.astype({"against": "string", "passed": "boolean", "value": "Float64", "n": "Int64"})
 
 
-def flag(comparisons: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The comparisons with ``failed``: the gates that any of a cell's runs, or of exact retraining's, fails
-    for the row's attack ("losses, white_box"); empty where none does or no attack is involved."""
-    bad = table[table["passed"].eq(False).fillna(False)]
-    of_cell = bad.groupby([*CELL_KEY, "attack"])["gate"].agg(set)
-    of_reference = bad[(bad["method"] == "retrain") & (bad["scope"] == "all")]
-    of_reference = of_reference.groupby(["arch", "forget", "attack"])["gate"].agg(set)
-    keys = comparisons[[*CELL_KEY, "attack"]].astype(object).itertuples(index=False, name=None)
-    found = []
-    for arch, forget, method, scope, attack in keys:
-        names = of_cell.get((arch, forget, method, scope, attack), set())
-        found.append(", ".join(sorted(names | of_reference.get((arch, forget, attack), set()))))
-    return comparisons.assign(failed=found)
+def failed(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a gates table that say that a run failed."""
+    return table[table["passed"].eq(False).fillna(False)]
 
 
-def doubt(conjectures: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The conjectures with the gates that runs of the architecture fail for the row's attack added to the reason."""
-    bad = table[table["passed"].eq(False).fillna(False)]
+def flag_comparisons(comparisons: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The comparisons with ``failed_gates``: those that a run of the cell, or of exact retraining, fails for the row's
+    attack ("losses, white_box"); empty where none does or no attack is involved."""
+    rows = failed(table)
+    of_cell = rows.groupby([*CELL_KEY, "attack"])["gate"].agg(set)
+    reference = rows[(rows["method"] == REFERENCE[0]) & (rows["scope"] == REFERENCE[1])]
+    of_reference = reference.groupby(["arch", "forget", "attack"])["gate"].agg(set)
+    names = []
+    for *cell, attack in comparisons[[*CELL_KEY, "attack"]].astype(object).itertuples(index=False, name=None):
+        gates = of_cell.get((*cell, attack), set()) | of_reference.get((*cell[:2], attack), set())
+        names.append(", ".join(sorted(gates)))
+    return comparisons.assign(failed_gates=names)
+
+
+def flag_conjectures(conjectures: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The conjectures, with the gates that runs of the architecture fail for the row's attack named in the reason."""
+    by_attack = failed(table).groupby(["arch", "attack"])["gate"].agg(set)
     reasons = []
     for row in conjectures.itertuples():
-        of_row = bad[(bad["arch"] == row.arch) & (bad["attack"] == row.attack)] if pd.notna(row.attack) else bad[:0]
-        names = sorted(set(of_row["gate"]))
-        reasons.append("; ".join([row.reason] * bool(row.reason) + [f"gates failed: {', '.join(names)}"] * bool(names)))
+        gates = set() if pd.isna(row.attack) else by_attack.get((row.arch, row.attack), set())
+        flag = [f"gates failed: {', '.join(sorted(gates))}"] if gates else []
+        reasons.append("; ".join([row.reason] * bool(row.reason) + flag))
     return conjectures.assign(reason=reasons)
 
 
-def _checks(attack: str, single: Mapping[tuple[str, str], float]) -> Iterator[tuple]:
+def _of_perturbations(attack: str, values: Mapping[tuple[str, str], float]) -> Iterator[tuple]:
     for gate, metric, limit in (
         ("norm", "perturbation", BOUND),
         ("range", "out_of_range", 0.0),
         ("finite", "not_finite", 0.0),
     ):
-        yield _row(gate, attack, None, single.get((metric, attack)), limit, 1)
-    yield _row("logits", attack, None, single.get(("normalized_outputs", "")), 0.5, 1)
+        yield _row(gate, attack, None, values.get((metric, attack)), limit, 1)
+    yield _row("logits", attack, None, values.get(("normalized_outputs", "")), 0.5, 1)
 
 
-def _curve(
-    attack: str, curves: Mapping[str, pd.DataFrame], attacks: Mapping[str, Any], single: Mapping[Any, float]
-) -> Iterator[tuple]:
-    norm, kind = attacks[attack]["threat_norm"], attacks[attack]["category"]
-    if attack not in curves:
-        gates = [
-            "monotone",
-            *["ends_at_zero", "iterative"] * (kind in GRADIENT[1:]),
-            *["white_box"] * (kind in GRADIENT),
-        ]
-        yield from (_row(gate, attack, None, None, 0.0, None) for gate in [*gates, *["losses"] * (kind == "iterative")])
-        return
-    curve = curves[attack]
-    n = int(curve["n"].iloc[0])
-    rises = [b - a for a, b in itertools.pairwise(curve["value"])]
-    yield _row("monotone", attack, None, max(rises), 0.0, n)
-    if kind in ("iterative", "ensemble"):
-        yield _row("ends_at_zero", attack, None, curve["value"].iloc[-1], NEAR_ZERO, n)
+def _of_curve(name: str, curves: Mapping[str, pd.DataFrame], attacks: Mapping[str, Attack]) -> Iterator[tuple]:
+    attack, curve = attacks[name], curves.get(name)
+    n = None if curve is None else int(curve["n"].iloc[0])
 
-    def against(gate: str, kinds: tuple[str, ...], limit: float) -> Iterator[tuple]:
+    def against(gate: str, categories: tuple[str, ...], tolerance: float) -> Iterator[tuple]:
+        limit = tolerance + (1 / n if n else 0)
         others = [
-            a for a, d in attacks.items() if d["category"] in kinds and d["threat_norm"] == norm and d["aim"] == "fool"
+            other
+            for other, described in attacks.items()
+            if described.category in categories
+            and (described.threat_norm, described.aim) == (attack.threat_norm, "fool")
+            and other != name
+            and other in curves
         ]
-        others = [a for a in others if a != attack and a in curves]
-        for other in others:
-            excess = float((curve["value"] - curves[other]["value"]).max())
-            yield _row(gate, attack, other, excess, limit + 1 / n, n)
-        if not others:
-            yield _row(gate, attack, None, None, limit + 1 / n, None)
+        for other in others if n else []:
+            yield _row(gate, name, other, float((curve["value"] - curves[other]["value"]).max()), limit, n)
+        if not others or not n:
+            yield _row(gate, name, None, None, limit, None)
 
-    if kind in ("iterative", "ensemble"):
+    rises = [b - a for a, b in itertools.pairwise(curve["value"])] if n else []
+    yield _row("monotone", name, None, max(rises, default=None), 0.0, n)
+    if attack.category in MANY_STEPS:
+        yield _row("ends_at_zero", name, None, curve["value"].iloc[-1] if n else None, NEAR_ZERO, n)
         yield from against("iterative", ("single",), TOLERANCE)
-    if kind in GRADIENT:
-        yield from against("white_box", ("black box", "noise"), TOLERANCE)
-    if kind == "iterative":
-        yield from against("losses", ("ensemble",), LOSSES)
+    if attack.category in GRADIENT:
+        yield from against("white_box", NO_GRADIENT, TOLERANCE)
+    if attack.category == "iterative":
+        yield from against("losses", ("ensemble",), LOSS_TOLERANCE)
 
 
 def _row(gate: str, attack: str, against: str | None, value: float | None, limit: float, n: int | None) -> tuple:
-    return gate, attack, against, value, limit, None if value is None else bool(value <= limit + 1e-9), n
+    passed = None if value is None else bool(value <= limit + 1e-9)
+    return gate, attack, against, value, limit, passed, n

@@ -1,4 +1,4 @@
-"""For files in ``metrics/``: what a metric declares, is given and yields. No torch."""
+"""For files in ``metrics/``: what a metric declares, what it is given, and the rows that it yields. No torch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class MetricError(ValueError):
 
 @dataclass(frozen=True)
 class Metric:
-    """``goal``: max, min, match_retrain, or info where no direction is good."""
+    """``goal``: max, min, match_retrain, or info where no direction is good; ``low`` and ``high`` are bounds."""
 
     label: str
     goal: str
@@ -27,7 +27,7 @@ class Metric:
 
 
 class Row(NamedTuple):
-    """A value with the number of samples it rests on and the keys that apply."""
+    """A value, the number ``n`` of samples that it is computed from, and the keys that apply."""
 
     metric: str
     value: float
@@ -41,10 +41,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """A run's tables: ``predictions`` (id, role, label) beside ``logits`` [N, C], ``adversarial``,
-    ``activations``, ``cost``, and ``metrics`` once the absolute ones are computed. ``grids``: attack →
-    its radii, ascending; ``checks``: what it recorded of its perturbations; ``recovery``: as ``adversarial``, of
-    attacks that aim to recover labels. A reference need not have more than predictions."""
+    """A run's tables.
+
+    ``predictions`` (id, role, label) and ``logits`` [N, C] have the same order. ``adversarial`` are the images of
+    attacks that aim to fool the model, ``recovery`` of those that aim to recover labels; ``metrics`` is there once the
+    absolute metrics are computed. ``radii``: attack → its ascending radii; ``checks``: attack → what it recorded of its
+    perturbations. A reference may have predictions and metrics alone.
+    """
 
     predictions: pd.DataFrame
     logits: np.ndarray
@@ -53,12 +56,12 @@ class Evidence:
     cost: pd.DataFrame | None = None
     metrics: pd.DataFrame | None = None
     recovery: pd.DataFrame | None = None
-    grids: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    radii: dict[str, tuple[float, ...]] = field(default_factory=dict)
     checks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def forgotten_classes(self) -> frozenset[int]:
-        """Classes of which nothing is retained."""
+        """Classes of which nothing is retained. Raises MetricError without images to forget or to retain."""
         by_role = self.predictions.groupby("role")["label"].unique()
         for role in ("forget", "retain"):
             if role not in by_role:
@@ -91,21 +94,21 @@ class Evidence:
         return chosen[np.argsort(self.predictions["id"].to_numpy()[chosen])]
 
     def counted(self, frame: pd.DataFrame) -> pd.Series:
-        """False for the rows of test images of forgotten classes."""
+        """Whether each row counts: all but test images of forgotten classes."""
         return ~((frame["role"] == "test") & frame["label"].isin(self.forgotten_classes))
 
     def value(self, metric: str) -> float:
         """The value of a metric without keys. Raises MetricError if it was not measured."""
-        found = self.metrics.loc[self.metrics["metric"] == metric, "value"]
-        if len(found) != 1:
-            raise MetricError(f"needs one value of {metric!r}, found {len(found)}; is it in the config's metrics?")
-        return float(found.iloc[0])
+        values = self.metrics.loc[self.metrics["metric"] == metric, "value"]
+        if len(values) != 1:
+            raise MetricError(f"needs one value of {metric!r}, found {len(values)}; is it in the config's metrics?")
+        return float(values.iloc[0])
 
 
 @dataclass(frozen=True)
 class References:
-    """What a run is compared with: exact retraining, with its metrics, and the model that forgot
-    nothing; both of the run's architecture, forget set and seed."""
+    """What a run is compared with: exact retraining, with its metrics, and the model that forgot nothing. Both have the
+    run's architecture, forget set and seed."""
 
     retrain: Evidence
     original: Evidence
@@ -115,7 +118,7 @@ Rows = Iterator[Row]
 
 
 def per_class(labels: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The classes [K] there are, ascending, the share of each that is right, and its size.
+    """The classes [K] among the labels, ascending, the share of each that is right, and its size.
 
     >>> per_class(np.array([2, 0, 2, 2]), np.array([True, True, False, True]))[1].round(2)
     array([1.  , 0.67])

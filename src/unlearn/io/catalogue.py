@@ -1,11 +1,10 @@
-"""All tables by name, for code that has only a name."""
+"""All tables by name, and those of the whole study."""
 
-from importlib import import_module
 from pathlib import Path
 
-from unlearn.io.tables import Table
+from unlearn.io.tables import Table, named
 
 TABLES: dict[str, Table] = {
-    name: getattr(import_module(f"unlearn.io.schema.{name}"), name.upper())
-    for name in sorted(path.stem for path in Path(__file__).with_name("schema").glob("[a-z]*.py"))
+    name: named(name) for name in sorted(path.stem for path in Path(__file__).with_name("schema").glob("[a-z]*.py"))
 }
+STUDY_WIDE = tuple(name for name, table in TABLES.items() if table.whole)

@@ -8,6 +8,7 @@ import platform
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ LIBRARIES = ("torch", "torchvision", "timm", "torchattacks", "numpy", "pyarrow",
 
 
 def canonical(value: Any) -> Any:
-    """The value with all mapping keys sorted, so that the order of keys in a file means nothing."""
+    """The value with all mapping keys sorted, so that the order of keys in a file means nothing; typed settings as the
+    mapping of their fields."""
+    if is_dataclass(value):
+        value = asdict(value)
     if isinstance(value, Mapping):
         return {key: canonical(value[key]) for key in sorted(value)}
     if isinstance(value, list | tuple):

@@ -1,9 +1,10 @@
-"""Metrics. A file here has ``METRICS`` (name → Metric), and ``compute(run)`` or, for metrics that
-compare with exact retraining or the original, ``compute_relative(run, references)``; both yield Rows.
-``REQUIRES`` names metric files that it builds on, ``ATTACKS`` attacks without which it has nothing to
-say. Which rows there are must not depend on the values: a comparison needs the same rows of both sides. No
-torch. It imports from ``unlearn.api.metrics``.
+"""Metrics, one file each.
 
-Accuracies are shares in [0, 1]. Where a whole class is forgotten, "test" means the test images of
-the other classes: the forgotten class has its own metric, UA.
+A file holds ``METRICS`` (name → Metric), and ``compute(run)`` or, for metrics that compare with exact retraining or the
+original, ``compute_relative(run, references)``; both yield Rows. ``REQUIRES`` names the metric files whose values it
+uses, ``ATTACKS`` the attacks that it needs. Which rows a metric yields must not depend on the values, since a
+comparison needs the same rows on both sides. Metrics import from ``unlearn.api.metrics`` and need no torch.
+
+Accuracies are shares in [0, 1]. Where a whole class is forgotten, "test" means the test images of the other classes:
+the forgotten class has its own metric, UA.
 """

@@ -1,7 +1,7 @@
-"""UA, RA, TA: how much is forgotten, kept, and generalised.
+"""UA, RA, TA: how much a run forgets, keeps, and generalises.
 
-The definitions of Fan et al. 2024 (SalUn, §5.1): UA = 1 - accuracy on the forget set, RA and TA =
-accuracy on the retain set and the test set; evaluation mode, no augmentation.
+The definitions of Fan et al. 2024 (SalUn, §5.1): UA = 1 - accuracy on the forget set, RA and TA = accuracy on the
+retain set and on the test set, in evaluation mode without augmentation.
 """
 
 import numpy as np
@@ -25,6 +25,7 @@ def accuracy(labels: np.ndarray, logits: np.ndarray) -> float:
 
 
 def compute(run: Evidence) -> Rows:
+    """n counts images."""
     for name, role in (("ua", "forget"), ("ra", "retain"), ("ta", "test")):
         labels, logits = run.of_role(role)
         value = accuracy(labels, logits)

@@ -1,10 +1,9 @@
-"""What the gates hold an attack's numbers against: its perturbations, and how its images were fooled.
+"""What the gates check of an attack: its perturbations, and how it fooled the images.
 
-Carlini et al. 2019 (arXiv:1902.06705, §5) and the flags of AutoAttack (Croce & Hein 2020). A cross-entropy
-attack finds nothing where logits are so large that the loss underflows; ``gradient_masking`` is the largest share of
-images, over the radii, that withstood the members of an ensemble that follow the cross-entropy and not
-the others at the same radius. No gate asks for it: it says how far the gate ``losses`` would be off by, within
-one attack.
+Carlini et al. 2019 (arXiv:1902.06705, §5) and the flags of AutoAttack (Croce & Hein 2020). An attack on the
+cross-entropy has no gradient to follow where logits are so large that the loss underflows. ``gradient_masking``, for an
+attack that is an ensemble, is the largest share of images, over the radii, that only members without cross-entropy
+fooled at that radius. No gate uses it: it shows within one attack what the gate ``losses`` compares between two.
 """
 
 import numpy as np
@@ -34,6 +33,7 @@ def normalized(logits: np.ndarray) -> float:
 
 
 def compute(run: Evidence) -> Rows:
+    """n counts images, and is 1 for what an attack recorded as a whole."""
     yield Row("normalized_outputs", normalized(run.logits), len(run.logits))
     for attack, checks in run.checks.items():
         for metric, key in (("perturbation", "norm"), ("out_of_range", "range")):
@@ -41,7 +41,8 @@ def compute(run: Evidence) -> Rows:
         yield Row("not_finite", float(not checks["finite"]), 1, attack=attack)
     attacked = run.adversarial[run.counted(run.adversarial)]
     for (attack, role), images in attacked.groupby(["attack", "role"], sort=False):
-        if set(run.checks[attack]["members"]) - set(CROSS_ENTROPY) and len(run.checks[attack]["members"]) > 1:
+        members = set(run.checks[attack]["members"])
+        if len(members) > 1 and members - set(CROSS_ENTROPY):
             other = images[images["by"].notna() & ~images["by"].isin(CROSS_ENTROPY)]
             worst = other.groupby("eps").size().max() if len(other) else 0
             yield Row("gradient_masking", float(worst / len(images)), len(images), role=role, attack=attack)

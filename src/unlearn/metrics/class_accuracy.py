@@ -12,7 +12,7 @@ METRICS = {
 
 
 def compute(run: Evidence) -> Rows:
-    """disparity = max_c a_c - min_c a_c; n is the size of the smallest class there."""
+    """The disparity is max_c a_c - min_c a_c. n counts the images of a class, or of the smallest."""
     labels, logits = run.of_role("test")
     classes, values, sizes = per_class(labels, logits.argmax(1) == labels)
     for label, value, size in zip(classes, values, sizes, strict=True):

@@ -1,20 +1,19 @@
-"""Fairness of outcomes between classes, beyond disparity and worst class, and what unlearning did to it.
+"""Fairness of outcomes between classes, beyond disparity and worst class, and what unlearning changed in it.
 
 On test images, with a_c the accuracy on class c, over the classes that are not forgotten whole:
 
-- ``class_accuracy_std``, the population standard deviation of a_c, and ``class_accuracy_ratio``,
-  min_c a_c / max_c a_c, 1 where no class is ever right: all are equal then.
-- ``fpr_spread``, max_c - min_c of the false positive rate of class c against the rest: the share of
-  images of other classes that are taken for c. The true positive rate is a_c, so that
-  ``equalised_odds``, the larger spread of the two rates, is the analogue for classes of the
-  equalised-odds difference between groups (Hardt et al. 2016, arXiv:1610.02413; as a difference in
-  Agarwal et al. 2018, arXiv:1803.02453).
-- ``demographic_parity``, max_c - min_c of (share of images predicted as c) - (share of images of c).
-  Between groups, demographic parity asks for equal shares of predictions; classes of different
-  sizes cannot have those, so the true share is taken off.
-- ``induced_disparity_*``, max_c d_c - min_c d_c of d_c = a_c - a_c of the reference, exact retraining
-  or the original: 0 where all classes gained or lost alike. ``class_disparity_gap`` is
-  |disparity - retrain's|, which is 0 also where other classes are favoured.
+- ``class_accuracy_std``, the population standard deviation of a_c, and ``class_accuracy_ratio``, min_c a_c / max_c a_c,
+  which is 1 where no class is ever right, since all are equal then.
+- ``fpr_spread``, max_c - min_c of the false positive rate of class c: the share of images of other classes that are
+  taken for c. The true positive rate of c is a_c, so ``equalised_odds``, the larger spread of the two rates, is the
+  analogue for classes of the equalised-odds difference between groups (Hardt et al. 2016, arXiv:1610.02413; as a
+  difference in Agarwal et al. 2018, arXiv:1803.02453).
+- ``demographic_parity``, max_c - min_c of (share of images predicted as c) - (share of images of c). Between groups,
+  demographic parity asks for equal shares of predictions; classes of different sizes cannot have those, so the true
+  share is subtracted.
+- ``induced_disparity_*``, max_c d_c - min_c d_c where d_c is a_c minus that of the reference, exact retraining or the
+  original: 0 where all classes gained or lost alike. ``class_disparity_gap`` is |disparity - retrain's|, which is also
+  0 where other classes are favoured to the same degree.
 """
 
 import numpy as np
@@ -64,7 +63,7 @@ def excess_shares(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def compute(run: Evidence) -> Rows:
-    """n is the size of the smallest class there."""
+    """n counts the images of the smallest class."""
     labels, logits = run.of_role("test")
     predicted = logits.argmax(1)
     classes, values, sizes = per_class(labels, predicted == labels)
@@ -82,11 +81,16 @@ def compute(run: Evidence) -> Rows:
 
 
 def compute_relative(run: Evidence, references: References) -> Rows:
-    """n is the size of the smallest class there."""
-    for name, reference in vars(references).items():
-        labels, own, other = run.beside(reference, "test")
-        (_, values, sizes), (_, theirs, _) = (per_class(labels, x.argmax(1) == labels) for x in (own, other))
-        smallest = int(sizes.min())
-        yield Row(f"induced_disparity_{name}", float(np.ptp(values - theirs)), smallest, role="test")
-        if name == "retrain":
-            yield Row("class_disparity_gap", float(abs(np.ptp(values) - np.ptp(theirs))), smallest, role="test")
+    """n counts the images of the smallest class."""
+    for control, reference in vars(references).items():
+        own, theirs, smallest = _accuracies(run, reference)
+        yield Row(f"induced_disparity_{control}", float(np.ptp(own - theirs)), smallest, role="test")
+    own, theirs, smallest = _accuracies(run, references.retrain)
+    yield Row("class_disparity_gap", float(abs(np.ptp(own) - np.ptp(theirs))), smallest, role="test")
+
+
+def _accuracies(run: Evidence, reference: Evidence) -> tuple[np.ndarray, np.ndarray, int]:
+    """Accuracy per class of both, on the same test images, and the size of the smallest class."""
+    labels, *logits = run.beside(reference, "test")
+    (_, own, sizes), (_, theirs, _) = (per_class(labels, each.argmax(1) == labels) for each in logits)
+    return own, theirs, int(sizes.min())

@@ -1,9 +1,8 @@
 """Fairness under attack: robust accuracy per class on test images, its spread and its minimum.
 
-The robustness of classes differs more than their accuracy (Xu et al. 2021, arXiv:2010.06121; Benz et
-al. 2021, arXiv:2010.13365). An image is robust at radius e if no perturbation that the attack found
-within e fools the model; at radius 0 this is accuracy on the attacked images. Forgotten classes are
-left out.
+The robustness of classes differs more than their accuracy (Xu et al. 2021, arXiv:2010.06121; Benz et al. 2021,
+arXiv:2010.13365). An image is robust at radius e if no perturbation that the attack found within e fools the model; at
+radius 0 this is accuracy on the attacked images. Forgotten classes are left out.
 """
 
 import numpy as np
@@ -18,15 +17,15 @@ METRICS = {
 
 
 def compute(run: Evidence) -> Rows:
-    """Per attack and radius; n is the size of a class among the attacked images, or of the smallest."""
+    """Per attack and radius; n counts the attacked images of a class, or of the smallest."""
     attacked = run.adversarial[(run.adversarial["role"] == "test") & run.counted(run.adversarial)]
     if attacked.empty:
         raise MetricError("no attacked images of role 'test'")
     for attack, images in attacked.groupby("attack", sort=False):
-        if attack not in run.grids:
+        if attack not in run.radii:
             raise MetricError(f"no radii for attack {attack!r}")
         labels, fooled_at = images["label"].to_numpy(), images["eps"].to_numpy(float)
-        for eps in (0.0, *run.grids[attack]):
+        for eps in (0.0, *run.radii[attack]):
             classes, values, sizes = per_class(labels, ~(fooled_at <= eps))  # NaN: never fooled
             keys = {"role": "test", "attack": attack, "eps": eps}
             for label, value, size in zip(classes, values, sizes, strict=True):

@@ -1,4 +1,4 @@
-"""Cost of making the model: time (the field's RTE), peak memory, parameters that may move."""
+"""Cost of making the model: time (the field's RTE), peak memory, trainable parameters."""
 
 from unlearn.api.metrics import Evidence, Metric, References, Row, Rows
 
@@ -13,12 +13,13 @@ METRICS = {
 
 
 def compute(run: Evidence) -> Rows:
+    """As recorded; n is 1."""
     for name in ("seconds", "cpu_seconds", "peak_memory", "trainable_parameters"):
         yield Row(name, float(run.cost[name].iloc[0]), 1)
 
 
 def compute_relative(run: Evidence, references: References) -> Rows:
-    """CPU seconds where the device is a CPU (other jobs share it), else wall seconds."""
+    """Time is CPU seconds where the device is a CPU, which other jobs may share, else wall seconds."""
     clock = "cpu_seconds" if run.cost["device"].iloc[0] == "cpu" else "seconds"
     for name, part in (("relative_seconds", clock), ("relative_memory", "peak_memory")):
         yield Row(name, run.value(part) / references.retrain.value(part), 1)

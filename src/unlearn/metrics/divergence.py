@@ -1,12 +1,11 @@
 """Distance of a run's outputs from those of exact retraining, image by image.
 
-The Jensen-Shannon divergence of the softmax outputs p and q, mean over images of
-KL(p || m) / 2 + KL(q || m) / 2 with m = (p + q) / 2 and natural logarithms, at most ln 2 (Lin 1991,
-IEEE Trans. Inf. Theory 37(1); for unlearning Chundawat et al. 2023, arXiv:2205.08096, whose code
-takes means over classes too and so divides by their number). The activation distance is the mean
-L2 distance of p and q (arXiv:2205.08096) or their mean L1 distance (Golatkar et al. 2020,
-arXiv:1911.04933). Two trainings from different random numbers differ as well: 0 is reached by
-exact retraining alone.
+``js_divergence`` is the Jensen-Shannon divergence of the softmax outputs p and q, mean over images of
+KL(p || m) / 2 + KL(q || m) / 2 with m = (p + q) / 2 and natural logarithms, at most ln 2 (Lin 1991, IEEE Trans. Inf.
+Theory 37(1); for unlearning Chundawat et al. 2023, arXiv:2205.08096, whose code also takes the mean over classes, which
+divides by their number). ``activation_distance`` is the mean L2 distance of p and q (arXiv:2205.08096),
+``activation_distance_l1`` their mean L1 distance (Golatkar et al. 2020, arXiv:1911.04933). Two retrainings with
+different seeds differ as well, so only exact retraining itself has distance 0.
 """
 
 import math
@@ -30,11 +29,12 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     array([1.])
     """
     m = (p + q) / 2
-    # Rounding alone would leave the bounds, by 1e-16.
+    # Rounding leaves the bounds by 1e-16.
     return np.clip((rel_entr(p, m) + rel_entr(q, m)).sum(1) / 2, 0, math.log(2))
 
 
 def compute_relative(run: Evidence, references: References) -> Rows:
+    """Per role; n counts images."""
     for role in ("forget", "retain", "test"):
         p, q = (softmax(x.astype(np.float64), axis=1) for x in run.beside(references.retrain, role)[1:])
         for name, values, high in (

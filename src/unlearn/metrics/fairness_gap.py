@@ -1,12 +1,11 @@
 """The fairness-gap of Tran & Woo 2025 (arXiv:2504.13610).
 
-For normalization layer l and class c, sigma_c^l is the standard deviation of the layer's
-activations over the images of c; epsilon^l = max_c sigma_c^l - min_c sigma_c^l. The relative form
-divides by mean_c sigma_c^l: only it compares architectures. Forgotten classes are left out.
+For normalization layer l and class c, sigma_c^l is the standard deviation of the layer's activations over the images of
+c, and epsilon^l = max_c sigma_c^l - min_c sigma_c^l. The relative form divides by mean_c sigma_c^l: only it compares
+architectures. Forgotten classes are left out.
 
-``first``, ``intermediate`` and ``last`` are means over thirds of the layers in order of depth, the
-earlier thirds a layer longer where the number does not divide; a network with fewer than three
-layers has none.
+``first``, ``intermediate`` and ``last`` are means over thirds of the layers in order of depth; if the number does not
+divide by three, the earlier thirds are a layer longer. A network with fewer than three layers has no thirds.
 """
 
 import numpy as np
@@ -50,7 +49,7 @@ def relative_gap(sigma: np.ndarray) -> float:
 
 
 def compute(run: Evidence) -> Rows:
-    """Per layer, and the mean, maximum and means of thirds over layers; n counts images, or layers."""
+    """Per role: each layer, where n counts images, and the mean, the maximum and the thirds, where n counts layers."""
     frame = run.activations[
         ~run.activations["class"].isin(run.forgotten_classes) | (run.activations["role"] == "forget")
     ]

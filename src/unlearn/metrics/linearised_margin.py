@@ -1,11 +1,10 @@
-"""Linearised margin: how far a model's decision is, to first order, in one gradient per image.
+"""Linearised margin: the distance of a model's decision to first order, from one gradient per image.
 
-(f_y - max_k f_k) / ||gradient of that difference||_1 over the classes k other than y, in [0, 1] pixels
-of the L-infinity norm; negative where the image is wrong. For a linear model of two classes it is
-the exact radius (Hein & Andriushchenko 2017, arXiv:1705.08475); with more, k is the runner-up, so it is an
-upper bound. It does not change when logits are scaled, as the norm of a
-gradient does, and ranks images much like the smallest radius that an attack finds. Medians, since an image
-whose gradient nearly vanishes has any margin.
+(f_y - max_k f_k) / ||gradient of that difference||_1 over the classes k other than y, in [0, 1] pixels of the
+L-infinity norm; negative where the model is wrong. For a linear model of two classes it is the exact radius (Hein &
+Andriushchenko 2017, arXiv:1705.08475); with more classes k is the runner-up, so it is an upper bound. Unlike the norm
+of a gradient it does not change when logits are scaled, and it ranks images much like the smallest radius that an
+attack finds. The metric is a median, since an image whose gradient nearly vanishes can have any margin.
 """
 
 import numpy as np

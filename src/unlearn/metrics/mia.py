@@ -1,27 +1,24 @@
 """Membership attacks on one score of the model's output: do forgotten images look seen or unseen?
 
-Each attack takes an image for a member if its score reaches a threshold, which is fitted on every
-second retain (member) and test (non-member) image by id. On the other half it is reported how good
-the attack is (``*_attack``: the mean of the shares of members and of non-members told right, which
-gives both the same weight; 0.5 is chance), on the forget set the share judged non-member. Without
-the first the second means little: what no attack can tell apart has any efficacy.
+Each attack takes an image for a member if its score reaches a threshold, which is fitted on every second retain image
+(member) and test image (non-member) by id. The other half measures how good the attack is (``*_attack``: the mean of
+the shares of members and of non-members told right, which gives both the same weight; 0.5 is chance). The metric itself
+is the share of the forget set that is judged non-member. It means little if the attack is no better than chance.
 
-- ``mia_correctness``: a member is what is classified correctly; needs no fit. The efficacy is UA.
-- ``mia_entropy``, ``mia_modified_entropy``: the threshold of best balanced accuracy on the entropy
-  of the softmax output p, and on its modification that knows the label y,
-  -(1 - p_y) log p_y - sum_{k != y} p_k log(1 - p_k) (Song & Mittal 2021, arXiv:2003.10595). Low
-  values are members. They fit a threshold for each class; here one serves all, since half the test
-  images of one class are too few to fit one.
-- ``mia_loss``: the same on the cross-entropy loss. ``mia_yeom``: the threshold is the mean loss of
-  members (Yeom et al. 2018, arXiv:1709.01604), which takes no non-members to know.
-- ``mia_logistic``: accuracy of a logistic regression on the loss that tells forget from test images,
-  as many of each, by cross-validation over ten folds (one for each image where there are fewer); 0.5 if
-  forgotten images are like unseen ones. The attack of the NeurIPS 2023 unlearning challenge, with
-  losses up to 100 as in SCRUB (Kurmanji et al. 2023, arXiv:2302.09880). A model that errs more on
-  forgotten than on unseen images is told apart as well. Where a class is forgotten whole, test
-  images are those of other classes, so classes differ too: compare with retrain's value.
+- ``mia_correctness``: what is classified correctly is a member; needs no fit. The metric is UA.
+- ``mia_entropy``, ``mia_modified_entropy``: the threshold of best balanced accuracy on the entropy of the softmax
+  output p, and on its modification that knows the label y, -(1 - p_y) log p_y - sum_{k != y} p_k log(1 - p_k) (Song &
+  Mittal 2021, arXiv:2003.10595). Low values are members. The paper fits a threshold for each class; here one serves
+  all, since half the test images of one class are too few to fit one.
+- ``mia_loss``: the same on the cross-entropy loss. ``mia_yeom``: the threshold is the mean loss of members (Yeom et al.
+  2018, arXiv:1709.01604), which needs no non-members.
+- ``mia_logistic``: accuracy of a logistic regression on the loss that tells forget from test images, as many of each,
+  by cross-validation over ten folds (leave-one-out where there are fewer images); 0.5 if forgotten images are like
+  unseen ones. The attack of the NeurIPS 2023 unlearning challenge, with losses up to 100 as in SCRUB (Kurmanji et al.
+  2023, arXiv:2302.09880). It also tells a model apart that errs more on forgotten than on unseen images. Where a class
+  is forgotten whole, test images are those of other classes, so the classes differ too: compare with retrain's value.
 
-Folds and halves alternate in order of id, so that no random numbers enter.
+Folds and halves alternate in order of id, so no random numbers are used.
 """
 
 import numpy as np
@@ -54,7 +51,7 @@ def probabilities(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows, top = np.arange(len(z)), z.argmax(1)
     others = z.copy()
     others[rows, top] = -np.inf
-    # The odds against the largest output; log(1 - p) from p would be log 0 for a confident model.
+    # From the odds against the largest output: log(1 - p) from p is log 0 for a confident model.
     odds = logsumexp(others, axis=1) - z[rows, top]
     log_p = z - z[rows, top][:, None] - np.logaddexp(0, odds)[:, None]
     log_not_p = np.log1p(-np.minimum(np.exp(log_p), 0.5))
@@ -95,14 +92,14 @@ def loss(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 
 def best_threshold(members: np.ndarray, others: np.ndarray) -> float:
-    """The score of best balanced accuracy, members being those that reach it; the least of equally good ones.
+    """The threshold of best balanced accuracy, where members reach it; the least of equally good ones.
 
     >>> best_threshold(np.array([0.4, 0.8, 0.9]), np.array([0.1, 0.5]))
     0.8
     """
     candidates = np.unique(np.concatenate([members, others]))
     below = [np.searchsorted(np.sort(side), candidates) for side in (members, others)]
-    # In whole numbers, since rounded shares would decide between equally good ones.
+    # In whole numbers, since rounding of shares would decide between equally good thresholds.
     return float(candidates[np.argmax(below[1] * len(members) - below[0] * len(others))])
 
 
@@ -124,16 +121,16 @@ def told_apart(forget: np.ndarray, test: np.ndarray) -> tuple[float, int]:
 
 def compute(run: Evidence) -> Rows:
     """n counts the forget images, for ``*_attack`` the images on which the attack is judged."""
-    found = {role: run.of_role(role) for role in ("retain", "test", "forget")}
+    outputs = {role: run.of_role(role) for role in ("retain", "test", "forget")}
     for role in ("retain", "test"):
-        if len(found[role][0]) < 2:
+        if len(outputs[role][0]) < 2:
             raise MetricError(f"role {role!r} has one image; fitting and judging an attack needs two")
-    losses = {role: loss(*of) for role, of in found.items()}
+    losses = {role: loss(*output) for role, output in outputs.items()}
     scores = {
-        "correctness": {role: (x.argmax(1) == y).astype(float) for role, (y, x) in found.items()},
-        "entropy": {role: -entropy(x) for role, (_, x) in found.items()},
-        "modified_entropy": {role: -modified_entropy(y, x) for role, (y, x) in found.items()},
-        "loss": {role: -of for role, of in losses.items()},
+        "correctness": {role: (x.argmax(1) == y).astype(float) for role, (y, x) in outputs.items()},
+        "entropy": {role: -entropy(x) for role, (_, x) in outputs.items()},
+        "modified_entropy": {role: -modified_entropy(y, x) for role, (y, x) in outputs.items()},
+        "loss": {role: -values for role, values in losses.items()},
     }
     for name, score in {**scores, "yeom": scores["loss"]}.items():
         members, others = score["retain"], score["test"]

@@ -1,11 +1,10 @@
 """MIA-efficacy: the share of forgotten images that a membership attack takes for unseen ones.
 
-Jia et al. 2023 (arXiv:2304.04934, App. C.3) and SalUn: a support vector machine (RBF kernel, C = 3,
-gamma = 1 / features) is fitted on the model's confidence in the true label, as many retain images
-(members) as test images (non-members), and applied to the forget set. Their code takes the first
-retain images in stored order; here they are spread evenly over that order, since some data sets
-are stored by class. The same attack, applied to the forgotten images of one class at a time, says
-whether some classes are forgotten better than others.
+Jia et al. 2023 (arXiv:2304.04934, App. C.3) and SalUn: a support vector machine (RBF kernel, C = 3, gamma = 1 /
+features) is fitted on the model's confidence in the true label, on as many retain images (members) as test images
+(non-members), and applied to the forget set. Their code takes the first retain images in stored order; here they are
+spread evenly over that order, since some data sets are stored by class. The attack's answers on the forgotten images of
+each class say whether some classes are forgotten better than others.
 """
 
 import numpy as np
@@ -45,6 +44,7 @@ def efficacy(retain: np.ndarray, test: np.ndarray, forget: np.ndarray) -> float:
 
 
 def compute(run: Evidence) -> Rows:
+    """n counts forgotten images: all, of a class, or of the smallest class."""
     features = {role: confidence(*run.of_role(role)) for role in ("retain", "test", "forget")}
     taken = unseen(**features)
     yield Row("mia_efficacy", float(taken.mean()), len(taken))

@@ -1,8 +1,8 @@
-"""Residual recognition: forgotten images that a small perturbation makes the model recognise again.
+"""Residual recognition: forgotten images that the model recognises again after a small perturbation.
 
-Minus the same of exact retraining. Hsu et al. 2025 (arXiv:2601.22359). Shares are of all attacked forget
-images, those recognised without any perturbation included, at each radius of an attack that aims to recover
-labels. Models that never saw an image can be made to recognise it too, so the share itself means nothing.
+Hsu et al. 2025 (arXiv:2601.22359). The share of all attacked forget images that are recognised at each radius of an
+attack that aims to recover labels, those recognised without any perturbation included, minus the same share of exact
+retraining. The difference is the metric, since a model that never saw an image can be made to recognise it too.
 """
 
 from unlearn.api.metrics import Evidence, Metric, MetricError, References, Row, Rows
@@ -18,15 +18,16 @@ KEYS = ["role", "attack", "eps"]
 
 
 def compute(run: Evidence) -> Rows:
-    """Nothing where no attack of the study aims to recover labels."""
+    """Per radius; n counts forget images. No rows if no attack of the study aims to recover labels."""
     for (attack, role), images in run.recovery.groupby(["attack", "role"], sort=False):
-        grid = run.grids[attack]
-        shares = 1 - robust_share(images["eps"].to_numpy(float), grid)
-        for eps, value in zip((0.0, *grid), map(float, shares), strict=True):
+        radii = run.radii[attack]
+        shares = 1 - robust_share(images["eps"].to_numpy(float), radii)
+        for eps, value in zip((0.0, *radii), map(float, shares), strict=True):
             yield Row("recognition", value, len(images), role=role, attack=attack, eps=eps)
 
 
 def compute_relative(run: Evidence, references: References) -> Rows:
+    """Per radius; n as in ``compute``. Raises MetricError if the reference was attacked otherwise."""
     own, other = (e.metrics[e.metrics["metric"] == "recognition"].set_index(KEYS) for e in (run, references.retrain))
     if set(own.index) != set(other.index):
         raise MetricError("the reference was attacked with other attacks, radii or roles")

@@ -1,9 +1,11 @@
 """How much more or less robust a run is than exact retraining, per attack and role.
 
-Signed, per radius and over the whole curve. Negative: a new vulnerability; on forget images positive means
-residual knowledge: perturbed forgotten images are recognised more often than by a model that never saw
-them. ``robust_curve_distance`` is the mean over the radii of the absolute gap.
+``robust_accuracy_gap`` per radius and ``aurc_gap`` over the whole curve are signed. Negative: a new vulnerability; on
+forget images positive means residual knowledge: perturbed forgotten images are recognised more often than by a model
+that never saw them. ``robust_curve_distance`` is the mean over the radii of the absolute gap.
 """
+
+import pandas as pd
 
 from unlearn.api.metrics import Evidence, Metric, MetricError, References, Row, Rows
 
@@ -18,6 +20,7 @@ KEYS = ["role", "attack", "eps"]
 
 
 def compute_relative(run: Evidence, references: References) -> Rows:
+    """n counts images, for the distance radii. Raises MetricError if the reference was attacked otherwise."""
     own, other = (_indexed(e, "robust_accuracy", KEYS) for e in (run, references.retrain))
     if set(own.index) != set(other.index):
         raise MetricError("the reference was attacked with other attacks, radii or roles")
@@ -33,5 +36,5 @@ def compute_relative(run: Evidence, references: References) -> Rows:
         yield Row("aurc_gap", value, int(row["n"]), role=role, attack=attack)
 
 
-def _indexed(evidence: Evidence, metric: str, keys: list[str]):
+def _indexed(evidence: Evidence, metric: str, keys: list[str]) -> pd.DataFrame:
     return evidence.metrics[evidence.metrics["metric"] == metric].set_index(keys)[["value", "n"]]

@@ -1,8 +1,7 @@
-"""ToW, "tug of war": how close forgetting, keeping and generalising are to exact retraining, in one number.
+"""ToW, "tug of war": one number for how close forgetting, keeping and generalising are to exact retraining.
 
-Zhao et al. 2024 (RUM, arXiv:2406.01257): the product over forget, retain and test images of
-1 - |accuracy - retrain's|; 1 where all three agree. ToW-MIA has MIA-efficacy for the accuracy on
-forgotten images.
+Zhao et al. 2024 (RUM, arXiv:2406.01257): the product over forget, retain and test images of 1 - |accuracy - retrain's|,
+which is 1 where all three agree. ToW-MIA takes MIA-efficacy in place of the accuracy on forgotten images.
 """
 
 import math
@@ -17,6 +16,7 @@ PARTS = {"tow": ("ua", "ra", "ta"), "tow_mia": ("mia_efficacy", "ra", "ta")}
 
 
 def compute_relative(run: Evidence, references: References) -> Rows:
+    """n counts the parts."""
     for name, parts in PARTS.items():
         value = math.prod(1 - abs(run.value(part) - references.retrain.value(part)) for part in parts)
         yield Row(name, value, len(parts))

@@ -6,6 +6,7 @@ so allocations are counted instead, exactly, during the first steps of each phas
 repeat them), on top of the model's own size.
 """
 
+import gc
 import os
 import time
 from collections.abc import Iterator
@@ -67,8 +68,15 @@ class Meter:
 
     @contextmanager
     def _watch(self) -> Iterator[None]:
-        with profile(profile_memory=True) as recorded:
-            yield
+        # The cycle collector runs at any time, and would free what an earlier job of this process has left.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            with profile(profile_memory=True) as recorded:
+                yield
+        finally:
+            if collects:
+                gc.enable()
         events = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]
         for event in sorted(events, key=lambda event: event.start_ns()):
             self.live += event.nbytes()

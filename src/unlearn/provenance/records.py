@@ -219,6 +219,7 @@ def serialised(record: Mapping[str, Any]) -> bytes:
 
 def write(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record atomically."""
+    path.parent.mkdir(exist_ok=True)
     with files.replacing(path) as part:
         part.write_bytes(serialised(record))
 

@@ -1,0 +1,1 @@
+"""Pages of a study: the main table and the verdicts."""

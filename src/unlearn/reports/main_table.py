@@ -1,10 +1,10 @@
 """The main table: one row per cell, the study's headline numbers with their intervals."""
 
-from typing import Any
-
 import pandas as pd
 
-from unlearn.api.figures import cells, name
+from unlearn.api.figures import ReportSettings, cells, name
+from unlearn.io.columns import CELL_KEY
+from unlearn.reports import markup
 
 # Metric, heading, factor, decimals. Robustness is under the study's last attack, at its headline radius.
 COLUMNS = (
@@ -22,87 +22,81 @@ COLUMNS = (
     ("aurc_gap", "AURC gap", 100, 2),
     ("relative_seconds", "Time", 1, 3),
     ("relative_memory", "Memory", 1, 3),
-    ("trainable_parameters", "Moved (k)", 1e-3, 1),
+    ("trainable_parameters", "Trainable (k)", 1e-3, 1),
 )
-DOUBT = "†"
-LOSS = "‡"
-HOLE = "—"
-INDEX = ["arch", "forget", "method", "scope"]
+FLAGGED = "†"  # a gate failed
+INCOMPLETE = "‡"  # some seeds failed
+ABSENT = "—"  # all seeds failed
+CELL = list(CELL_KEY)
 
 
-def main_table(comparisons: pd.DataFrame, failures: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
-    """Long rows (cell, heading, mean, low, high, n, failed gates, lost seeds) in the order they are printed,
-    scaled. A cell all of whose runs failed has rows without numbers."""
-    attack = settings["attacks"][-1]
+def main_table(comparisons: pd.DataFrame, failures: pd.DataFrame, settings: ReportSettings) -> pd.DataFrame:
+    """Long rows (cell, heading, mean, low, high, n, failed_gates, failed_seeds) in the order they are printed, scaled.
+
+    A cell all of whose runs failed has rows without numbers.
+    """
     frame = comparisons[comparisons["role"].isna() | (comparisons["role"] == "test")]
-    frame = frame[frame["attack"].isna() | (frame["attack"] == attack)]
-    frame = frame[frame["eps"].isna() | (frame["eps"] == settings["headline_eps"][attack])]
+    frame = frame[frame["attack"].isna() | (frame["attack"] == settings.attack)]
+    frame = frame[frame["eps"].isna() | (frame["eps"] == settings.eps)]
     parts = []
     for metric, heading, factor, _ in COLUMNS:
-        found = frame[frame["metric"] == metric]
-        scaled = {column: found[column] * factor for column in ("mean", "low", "high")}
-        parts.append(found[[*INDEX, "n", "failed"]].assign(heading=heading, **scaled))
+        rows = frame[frame["metric"] == metric]
+        scaled = {column: rows[column] * factor for column in ("mean", "low", "high")}
+        parts.append(rows[[*CELL, "n", "failed_gates"]].assign(heading=heading, **scaled))
     frame = pd.concat(parts, ignore_index=True)
-    order = {heading: i for i, heading in enumerate(dict.fromkeys(frame["heading"]))}
-    frame = frame.sort_values("heading", key=lambda h: h.map(order), kind="stable")
-    lost = failures.groupby(INDEX, as_index=False).agg(lost=("seed", "size"))
-    holes = lost.merge(frame[INDEX].drop_duplicates(), how="left", indicator=True).query("_merge == 'left_only'")
-    holes = holes[INDEX].merge(pd.DataFrame({"heading": list(order), "n": 0, "failed": ""}), how="cross")
-    frame = pd.concat([frame, holes], ignore_index=True) if len(holes) else frame
-    frame = frame.merge(lost, how="left", on=INDEX).fillna({"lost": 0}).astype({"lost": int})
-    return cells(frame[[*INDEX, "heading", "mean", "low", "high", "n", "failed", "lost"]], settings)
+    headings = frame["heading"].unique()
+    failed = failures.groupby(CELL, as_index=False).agg(failed_seeds=("seed", "size"))
+    absent = failed.merge(frame[CELL].drop_duplicates(), how="left", indicator=True).query("_merge == 'left_only'")
+    absent = absent[CELL].merge(pd.DataFrame({"heading": headings, "n": 0, "failed_gates": ""}), how="cross")
+    frame = pd.concat([frame, absent], ignore_index=True) if len(absent) else frame
+    frame = frame.merge(failed, how="left", on=CELL).fillna({"failed_seeds": 0}).astype({"failed_seeds": int})
+    return cells(frame[[*CELL, "heading", "mean", "low", "high", "n", "failed_gates", "failed_seeds"]], settings)
 
 
-def to_markdown(frame: pd.DataFrame, settings: dict[str, Any]) -> str:
-    head, rows = _wide(frame, settings, "{:.{}f} ± {:.{}f}")
-    lines = [head, ["---"] * 3 + ["---:"] * (len(head) - 3), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{_caption(frame, settings)}\n"
+def to_markdown(frame: pd.DataFrame, settings: ReportSettings) -> str:
+    """The page of a main table."""
+    return f"{markup.markdown(_printed(frame, settings), 3)}\n{markup.escape(_caption(frame, settings))}\n"
 
 
-def to_latex(frame: pd.DataFrame, settings: dict[str, Any]) -> str:
-    head, rows = _wide(frame, settings, "{:.{}f} $\\pm$ {:.{}f}")
-    escape = str.maketrans(
-        {"_": r"\_", "%": r"\%", "&": r"\&", DOUBT: r"$^\dagger$", LOSS: r"$^\ddagger$", HOLE: "---"}
-    )
-    body = " \\\\\n".join(" & ".join(cell.translate(escape) for cell in row) for row in [head, *rows])
-    head_end = body.index("\n")
-    return (
-        f"% {_caption(frame, settings)}\n\\begin{{tabular}}{{lll{'r' * (len(head) - 3)}}}\n\\toprule\n"
-        f"{body[:head_end]}\n\\midrule{body[head_end:]} \\\\\n\\bottomrule\n\\end{{tabular}}\n"
-    )
+def to_latex(frame: pd.DataFrame, settings: ReportSettings) -> str:
+    """A tabular environment, with the caption as a comment."""
+    return f"% {_caption(frame, settings)}\n{markup.latex(_printed(frame, settings), 3)}"
 
 
-def _wide(frame: pd.DataFrame, settings: dict[str, Any], template: str) -> tuple[list[str], list[list[str]]]:
-    decimals = {heading: places for _, heading, _, places in COLUMNS}
-    headings = list(dict.fromkeys(frame["heading"]))
-    rows = []
-    for (arch, forget, method, scope), cell in frame.groupby(INDEX, sort=False):
-        found = cell.set_index("heading")
-        texts = []
-        for heading in headings:
-            row, places = found.loc[heading], decimals[heading]
-            half = (row["high"] - row["low"]) / 2
-            text = f"{row['mean']:.{places}f}" if pd.isna(half) else template.format(row["mean"], places, half, places)
-            texts.append(HOLE if row["n"] == 0 else text + DOUBT * bool(row["failed"]) + LOSS * bool(row["lost"]))
-        label = settings["labels"][arch] + (f" / {forget}" if len(settings["forgets"]) > 1 else "")
-        rows.append([label, name(method), scope, *texts])
-    return ["Model", "Method", "Scope", *headings], rows
+def _printed(frame: pd.DataFrame, settings: ReportSettings) -> pd.DataFrame:
+    """A row per cell, in texts: model, method, scope, and a column per heading."""
+    cells = frame[CELL].drop_duplicates()
+    texts = frame.assign(text=frame.apply(_number, axis=1)).pivot(index=CELL, columns="heading", values="text")
+    texts = texts.loc[pd.MultiIndex.from_frame(cells), frame["heading"].unique()]
+    names = {
+        "Model": [settings.label(arch, forget, " / ") for arch, forget in cells[["arch", "forget"]].to_numpy()],
+        "Method": [name(method) for method in cells["method"]],
+        "Scope": list(cells["scope"]),
+    }
+    return pd.DataFrame(names).join(texts.reset_index(drop=True))
 
 
-def _caption(frame: pd.DataFrame, settings: dict[str, Any]) -> str:
-    counts = sorted(set(frame["n"]) - {0})
-    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    attack = settings["attacks"][-1]
-    doubt = sorted({gate for names in frame["failed"] for gate in names.split(", ") if gate})
-    return (
-        f"UA to Avg. gap, Disparity, Worst class, RobA and AURC in %; "
-        f"RobA and AURC on test images under {attack.upper()}, RobA at eps = {settings['headline_eps'][attack]:g}; "
-        f"gaps, Time and Memory are relative to exact retraining; mean over {seeds} seed(s)"
-        + (", ± half the confidence interval." if counts[0] > 1 else ".")
-        + (f" {DOUBT} failed a gate: {', '.join(doubt)}." if doubt else "")
-        + (
-            f" {LOSS} without the seeds that failed, {HOLE} all failed: see the verdicts."
-            if frame["lost"].any()
-            else ""
-        )
-    )
+def _number(row: pd.Series) -> str:
+    places = next(decimals for _, heading, _, decimals in COLUMNS if heading == row["heading"])
+    if row["n"] == 0:
+        return ABSENT
+    half = "" if pd.isna(row["low"]) else f" ± {(row['high'] - row['low']) / 2:.{places}f}"
+    signs = FLAGGED * bool(row["failed_gates"]) + INCOMPLETE * bool(row["failed_seeds"])
+    return f"{row['mean']:.{places}f}{half}{signs}"
+
+
+def _caption(frame: pd.DataFrame, settings: ReportSettings) -> str:
+    counts = frame.loc[frame["n"] > 0, "n"]
+    fewest, most = counts.min(), counts.max()
+    gates = sorted({gate for names in frame["failed_gates"] for gate in names.split(", ") if gate})
+    sentences = [
+        f"UA to Avg. gap, Disparity, Worst class, RobA and AURC in %; RobA and AURC on test images under "
+        f"{settings.attack.upper()}, RobA at eps = {settings.eps:g}; gaps, Time and Memory are relative to exact "
+        f"retraining; mean over {fewest if fewest == most else f'{fewest} to {most}'} seed(s)"
+        + (", ± half the confidence interval." if fewest > 1 else "."),
+    ]
+    if gates:
+        sentences.append(f"{FLAGGED} failed a gate: {', '.join(gates)}.")
+    if frame["failed_seeds"].any():
+        sentences.append(f"{INCOMPLETE} without the seeds that failed, {ABSENT} all failed: see the verdicts.")
+    return " ".join(sentences)

@@ -1,35 +1,38 @@
-"""What a study says of the paper's conjectures, and which of its numbers failed a gate, as a page."""
+"""The page of verdicts: on the paper's conjectures, on gates that failed, and on runs that failed."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import pandas as pd
 
+from unlearn.api.figures import ReportSettings
 from unlearn.io.columns import CELL_KEY
+from unlearn.reports.markup import escape, markdown
 
 
-def page(conjectures: pd.DataFrame, gates: pd.DataFrame, failures: pd.DataFrame, settings: dict[str, Any]) -> str:
-    """Markdown: a row per conjecture with its evidence, per gate that failed or could not run, and per run
-    that failed."""
-    return (
-        "## Conjectures\n\n"
-        + _table(pd.DataFrame([_verdict(row, settings) for _, row in conjectures.iterrows()]))
-        + "\nThe rule of each verdict is stated in docs/architecture.md, Statistics.\n\n## Gates\n\n"
-        + _gates(gates, settings)
-        + "\n## Failed runs\n\n"
-        + (_table(failures.assign(arch=failures["arch"].map(settings["labels"]))) if len(failures) else "None.\n")
-    )
+def page(conjectures: pd.DataFrame, gates: pd.DataFrame, failures: pd.DataFrame, settings: ReportSettings) -> str:
+    """Markdown: a row per conjecture with its evidence, per gate that failed or could not run, and per failed run."""
+    sections = {
+        "Conjectures": [
+            _table(pd.DataFrame([_verdict(row, settings.labels) for _, row in conjectures.iterrows()])),
+            "The rule of each verdict is stated in docs/architecture.md, Statistics.\n",
+        ],
+        "Gates": _gates(gates, settings.labels),
+        "Failed runs": [
+            _table(failures.assign(arch=failures["arch"].map(settings.labels))) if len(failures) else "None.\n"
+        ],
+    }
+    return "\n".join(part for title, parts in sections.items() for part in (f"## {title}\n", *parts))
 
 
-def _verdict(row: pd.Series, settings: dict[str, Any]) -> dict[str, str]:
+def _verdict(row: pd.Series, labels: Mapping[str, str]) -> dict[str, str]:
     interval = "" if pd.isna(row["low"]) else f" [{row['low']:.3g}, {row['high']:.3g}]"
-    value = "" if pd.isna(row["coefficient"]) else f"{row['coefficient']:.3g}{interval}"
     return {
         "conjecture": row["conjecture"],
-        "model": settings["labels"][row["arch"]],
+        "model": labels[row["arch"]],
         "x": row["x"],
         "y": row["y"],
         "statistic": row["statistic"],
-        "value": value,
+        "value": "" if pd.isna(row["coefficient"]) else f"{row['coefficient']:.3g}{interval}",
         "p": "" if pd.isna(row["p"]) else f"{row['p']:.2g}",
         "n": f"{row['n']} ({row['seeds']} seeds)",
         "verdict": row["verdict"],
@@ -37,32 +40,39 @@ def _verdict(row: pd.Series, settings: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _gates(gates: pd.DataFrame, settings: dict[str, Any]) -> str:
+def _gates(gates: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
+    """Paragraphs: how many checks passed, those that failed, and those that had nothing to check."""
     ran = gates[gates["passed"].notna()]
     failed = ran[~ran["passed"].astype(bool)]
-    text = f"{len(ran) - len(failed)} of {len(ran)} checks passed.\n"
+    parts = [f"{len(ran) - len(failed)} of {len(ran)} checks passed.\n"]
     if len(failed):
-        lines = [
+        by_gate = failed.groupby(["gate", "attack", "against"], sort=False, dropna=False)
+        rows = [
             {
                 "gate": gate,
                 "attack": attack,
                 "against": "" if pd.isna(against) else against,
-                "runs": ", ".join(
-                    f"{settings['labels'][arch]} {forget} {method}-{scope}" + (f" ({len(of)})" if len(of) > 1 else "")
-                    for (arch, forget, method, scope), of in rows.groupby(list(CELL_KEY), sort=False)
-                ),
-                "worst": f"{rows['value'].max():.3g} > {rows['limit'].iloc[0]:.3g}",
+                "runs": _runs(of_gate, labels),
+                "worst": f"{of_gate['value'].max():.3g} > {of_gate['limit'].iloc[0]:.3g}",
             }
-            for (gate, attack, against), rows in failed.groupby(["gate", "attack", "against"], sort=False, dropna=False)
+            for (gate, attack, against), of_gate in by_gate
         ]
-        text += "\n" + _table(pd.DataFrame(lines))
-    idle = gates[gates["passed"].isna()].drop_duplicates(["gate", "attack"])
+        parts.append(_table(pd.DataFrame(rows)))
+    idle = gates.loc[gates["passed"].isna(), ["gate", "attack"]].drop_duplicates()
     if len(idle):
-        names = ", ".join(f"{gate} of {attack}" for gate, attack in idle[["gate", "attack"]].itertuples(index=False))
-        text += f"\nNothing in the study to compare with, or not measured: {names}.\n"
-    return text
+        names = ", ".join(f"{gate} of {attack}" for gate, attack in idle.to_numpy())
+        parts.append(f"Nothing in the study to compare with, or not measured: {escape(names)}.\n")
+    return parts
+
+
+def _runs(failed: pd.DataFrame, labels: Mapping[str, str]) -> str:
+    """The cells of the runs, with the number of seeds where there are several."""
+    cells = failed.groupby(list(CELL_KEY), sort=False).size()
+    return ", ".join(
+        f"{labels[arch]} {forget} {method}-{scope}" + f" ({count})" * (count > 1)
+        for (arch, forget, method, scope), count in cells.items()
+    )
 
 
 def _table(frame: pd.DataFrame) -> str:
-    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return markdown(frame, texts=len(frame.columns))

@@ -1,13 +1,14 @@
 """analyse: the study-wide statistics."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pandas as pd
 
 from unlearn.analysis.comparisons import compare
 from unlearn.analysis.conjectures import Settings, conclude
 from unlearn.analysis.correlations import correlate
-from unlearn.analysis.gates import doubt, flag
+from unlearn.analysis.gates import flag_comparisons, flag_conjectures
 from unlearn.analysis.radii import headlines
 from unlearn.io import tables
 from unlearn.io.schema.comparisons import COMPARISONS
@@ -19,6 +20,18 @@ from unlearn.io.schema.trajectory import TRAJECTORY
 from unlearn.metrics.fairness_gap import relative_gap
 
 
+@dataclass(frozen=True)
+class AnalysisSettings:
+    """``confidence``: the level of intervals; ``resamples`` and ``seed`` of the bootstrap and of permutations;
+    ``attack``: the one by which conjectures are judged; ``threat_norms``: attack → its norm."""
+
+    confidence: float
+    resamples: int
+    seed: int
+    attack: str
+    threat_norms: Mapping[str, str]
+
+
 def analyse(
     metrics: str,
     gates: str,
@@ -27,21 +40,23 @@ def analyse(
     comparisons: str,
     correlations: str,
     conjectures: str,
-    settings: dict[str, Any],
+    settings: AnalysisSettings,
 ) -> None:
-    """``settings``: confidence, resamples, seed; the attack that conjectures are judged by, and the
-    threat norms of all; ``trajectory``: the fairness-gap along pretraining."""
-    frame = tables.read(METRICS, metrics).to_pandas()
-    headline = headlines(radii, settings["threat_norms"])
-    resampling = settings["confidence"], settings["resamples"], settings["seed"]
-    compared = flag(compare(frame, *resampling), tables.read(GATES, gates).to_pandas())
-    tables.write(COMPARISONS, comparisons, compared, {"settings": settings})
-    correlated = correlate(frame, *resampling, headline)
-    tables.write(CORRELATIONS, correlations, correlated, {"settings": settings})
+    """Compare every cell with exact retraining, correlate fairness with robustness, judge the conjectures.
+
+    ``trajectory`` is the fairness-gap along pretraining. What a failed gate puts in doubt is flagged.
+    """
+    frame, gated = tables.read(METRICS, metrics).to_pandas(), tables.read(GATES, gates).to_pandas()
+    headline_eps = headlines(radii, settings.threat_norms)
+    resampling = settings.confidence, settings.resamples, settings.seed
+    described = {"settings": settings}
+    compared = flag_comparisons(compare(frame, *resampling), gated)
+    tables.write(COMPARISONS, comparisons, compared, described)
+    correlated = correlate(frame, *resampling, headline_eps)
+    tables.write(CORRELATIONS, correlations, correlated, described)
     followed = along(tables.read(TRAJECTORY, trajectory).to_pandas())
-    judged = Settings(*resampling, settings["attack"], headline)
-    verdicts = doubt(conclude(frame, correlated, followed, judged), tables.read(GATES, gates).to_pandas())
-    tables.write(CONJECTURES, conjectures, verdicts, {"settings": settings})
+    concluded = conclude(frame, correlated, followed, Settings(*resampling, settings.attack, headline_eps))
+    tables.write(CONJECTURES, conjectures, flag_conjectures(concluded, gated), described)
 
 
 def along(trajectory: pd.DataFrame) -> pd.DataFrame:

@@ -77,7 +77,7 @@ def attack(
         "settings": asdict(settings),
         "attack": attack,
         "device": str(device),
-        "grid": eps,
+        "radii": eps,
         "checks": {**asdict(found.checks), "members": found.members},
     }
     tables.write(ADVERSARIAL, out, columns, described, run)

@@ -1,7 +1,6 @@
 """collect: one table for the whole study from the same table of each run."""
 
 from collections.abc import Sequence
-from importlib import import_module
 
 import pyarrow as pa
 
@@ -11,16 +10,16 @@ from unlearn.io.tables import Table
 
 
 def collect(table: str, parts: Sequence[str], out: str) -> None:
-    """Stream the ``parts`` into one ``table`` without the runs that failed; or, for the table
-    "failures", these alone, from their metrics."""
-    declared = getattr(import_module(f"unlearn.io.schema.{table}"), table.upper())
-    part = failed if table == "failures" else whole
+    """Stream the ``parts`` into one ``table``, without the runs that failed; the table "failures" has these alone,
+    from their metrics."""
+    declared = tables.named(table)
+    part = failed_run if table == "failures" else run_table
     with tables.Writer(declared, out, {"parts": len(parts)}) as writer:
         for path in parts:
             writer.append(part(declared, path))
 
 
-def whole(table: Table, path: str) -> pa.Table:
+def run_table(table: Table, path: str) -> pa.Table:
     """A run's table, without rows if the run failed."""
     try:
         return tables.read(table, path)
@@ -28,8 +27,8 @@ def whole(table: Table, path: str) -> pa.Table:
         return table.schema.empty_table()
 
 
-def failed(table: Table, path: str) -> pa.Table:
-    """The identity and the reason of a run that failed, else no rows."""
-    found = tables.metadata(path)
-    rows = [{**found["run"], "reason": found[KEY]}] if KEY in found else []
+def failed_run(table: Table, path: str) -> pa.Table:
+    """The identity of a run that failed, and the reason; without rows if the run has a result."""
+    metadata = tables.metadata(path)
+    rows = [{**metadata["run"], "reason": metadata[KEY]}] if KEY in metadata else []
     return pa.Table.from_pylist(rows, table.schema)

@@ -1,28 +1,24 @@
 """figure: one figure from the tables of the whole study."""
 
-from typing import Any
+from dataclasses import replace
 
 import pandas as pd
 
 from unlearn.analysis.radii import headlines
-from unlearn.api.figures import STYLE, Figure, FigureError, plt
+from unlearn.api.figures import STYLE, Figure, FigureError, ReportSettings, plt
 from unlearn.config import plugins
 from unlearn.io import tables
-from unlearn.io.schema.comparisons import COMPARISONS
-from unlearn.io.schema.correlations import CORRELATIONS
-from unlearn.io.schema.metrics import METRICS
-
-FIGURED = {table.name: table for table in (METRICS, COMPARISONS, CORRELATIONS)}
 
 
-def figure(name: str, pdf: str, png: str, csv: str, settings: dict[str, Any], **inputs: str) -> None:
-    """Draw one figure from the study's tables, ``inputs``; the CSV holds exactly the plotted numbers.
+def figure(name: str, pdf: str, png: str, csv: str, settings: ReportSettings, **inputs: str) -> None:
+    """Draw a figure. ``inputs``: the tables that it needs, and radii; the CSV holds exactly the plotted numbers.
 
     Raises FigureError where there are none.
     """
     module = plugins.load("figures", name)
-    settings = {**settings, "headline_eps": headlines(inputs["radii"], settings["threat_norms"])}
-    frame = module.data(_read(inputs, module.NEEDS), settings)
+    settings = replace(settings, headline_eps=headlines(inputs["radii"], settings.threat_norms))
+    frames = {need: tables.read(tables.named(need), inputs[need]).to_pandas() for need in module.NEEDS}
+    frame = module.data(frames, settings)
     if not isinstance(frame, pd.DataFrame) or frame.empty:
         raise FigureError(f"figure {name!r} has nothing to plot; are its metrics in the config?")
     with plt.rc_context(STYLE):
@@ -33,7 +29,3 @@ def figure(name: str, pdf: str, png: str, csv: str, settings: dict[str, Any], **
         drawn.savefig(png)
         drawn.savefig(pdf, metadata={"CreationDate": None})
         plt.close(drawn)
-
-
-def _read(inputs: dict[str, str], needs: tuple[str, ...]) -> dict[str, pd.DataFrame]:
-    return {need: tables.read(FIGURED[need], inputs[need]).to_pandas() for need in needs}

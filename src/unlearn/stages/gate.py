@@ -1,9 +1,9 @@
-"""gate: which numbers of a study may be believed."""
+"""gate: which robustness numbers of a study may be believed."""
 
 import logging
-from typing import Any
+from collections.abc import Mapping
 
-from unlearn.analysis.gates import gates
+from unlearn.analysis.gates import Attack, failed, gates
 from unlearn.io import tables
 from unlearn.io.columns import RUN_KEY
 from unlearn.io.schema.gates import GATES
@@ -12,10 +12,10 @@ from unlearn.io.schema.metrics import METRICS
 log = logging.getLogger("unlearn")
 
 
-def gate(metrics: str, out: str, settings: dict[str, Any]) -> None:
-    """``settings``: attack → its threat norm, category and aim."""
-    found = gates(tables.read(METRICS, metrics).to_pandas(), settings)
-    tables.write(GATES, out, found, {"settings": settings})
-    failed = found[found["passed"].eq(False).fillna(False)]
-    for (name, attack), rows in failed.groupby(["gate", "attack"]):
+def gate(metrics: str, out: str, settings: Mapping[str, Mapping[str, str]]) -> None:
+    """``settings``: attack → the fields of ``unlearn.analysis.gates.Attack``."""
+    attacks = {name: Attack(**described) for name, described in settings.items()}
+    table = gates(tables.read(METRICS, metrics).to_pandas(), attacks)
+    tables.write(GATES, out, table, {"settings": settings})
+    for (name, attack), rows in failed(table).groupby(["gate", "attack"]):
         log.warning("gate %s fails for attack %s in %d runs", name, attack, len(rows.drop_duplicates(list(RUN_KEY))))

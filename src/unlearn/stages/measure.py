@@ -1,7 +1,7 @@
 """measure: from a run's per-sample tables to its metrics."""
 
-import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from unlearn.io.schema.cost import COST
 from unlearn.io.schema.metrics import METRICS
 from unlearn.io.schema.predictions import PREDICTIONS
 from unlearn.io.tables import Table
-from unlearn.run import REFERENCE, Run
+from unlearn.run import ALL, ORIGINAL, REFERENCE, RETRAIN, Run
 
 
 def measure(
@@ -32,35 +32,28 @@ def measure(
     metrics: Sequence[str],
     retrain_metrics: str | None = None,
 ) -> None:
-    """``metrics``: names of metric files; ``retrain_*`` and ``original_*``: tables of exact retraining
-    and of the original for the same architecture, forget set and seed. ``retrain_metrics`` is None
-    where this run is exact retraining.
+    """``metrics``: names of metric files; ``retrain_*`` and ``original_*``: tables of the controls with the same
+    architecture, forget set and seed. ``retrain_metrics`` is None where this run is exact retraining.
 
-    Raises MetricError naming the metric that is not defined here, or a reference that is missing or
-    another run's.
+    Raises MetricError naming the metric that is not defined here, or a reference that is missing or another run's.
     """
     exact = (run.method, run.scope) == REFERENCE
     if retrain_metrics is None and not exact:
         raise MetricError(f"{run.method}-{run.scope} needs the metrics of exact retraining")
-    evidence = load(predictions, adversarial, activations, cost)
+    retrain = Evidence(*_predicted(_control(PREDICTIONS, retrain_predictions, run, RETRAIN)))
+    original = Evidence(*_predicted(_control(PREDICTIONS, original_predictions, run, ORIGINAL)))
+    known = None if exact else _control(METRICS, retrain_metrics, run, RETRAIN).to_pandas()
+    evidence, rows = load(predictions, adversarial, activations, cost), []
     modules = {name: plugins.load("metrics", name) for name in metrics}
-    absolute = [
-        row for name, m in modules.items() if hasattr(m, "compute") for row in _compute(name, m.compute, evidence)
-    ]
-    evidence = dataclasses.replace(evidence, metrics=frame(absolute))
-    known = evidence.metrics if exact else _reference(METRICS, retrain_metrics, run, "retrain").to_pandas()
-    references = References(
-        Evidence(*_predicted(_reference(PREDICTIONS, retrain_predictions, run, "retrain")), metrics=known),
-        Evidence(*_predicted(_reference(PREDICTIONS, original_predictions, run, "original"))),
-    )
-    relative = [
-        row
-        for name, m in modules.items()
-        if hasattr(m, "compute_relative")
-        for row in _compute(name, m.compute_relative, evidence, references)
-    ]
-    columns = frame(absolute + relative)
-    tables.write(METRICS, out, columns, {"settings": {"metrics": list(metrics)}}, run)
+    for name, module in modules.items():
+        if hasattr(module, "compute"):
+            rows += _compute(name, module.compute, evidence)
+    evidence = replace(evidence, metrics=frame(rows))
+    references = References(replace(retrain, metrics=evidence.metrics if exact else known), original)
+    for name, module in modules.items():
+        if hasattr(module, "compute_relative"):
+            rows += _compute(name, module.compute_relative, evidence, references)
+    tables.write(METRICS, out, frame(rows), {"settings": {"metrics": list(metrics)}}, run)
 
 
 def load(predictions: str, adversarial: Sequence[str], activations: str, cost: str) -> Evidence:
@@ -78,14 +71,14 @@ def _whole_layers(activations: pd.DataFrame) -> pd.DataFrame:
 
 
 def _attacked(paths: Sequence[str]) -> dict[str, Any]:
-    """The attack's images by what it aimed at, and by attack its radii and its checks."""
+    """Fields of Evidence: attacked images by what the attack aimed at, and per attack its radii and its checks."""
     images = pa.concat_tables([tables.read(ADVERSARIAL, path) for path in paths]).to_pandas()
-    described = {found["attack"]: found for found in map(tables.metadata, paths)}
+    described = {metadata["attack"]: metadata for metadata in map(tables.metadata, paths)}
     return {
         "adversarial": images[images["aim"] == "fool"].reset_index(drop=True),
         "recovery": images[images["aim"] == "recover"].reset_index(drop=True),
-        "grids": {attack: tuple(found["grid"]) for attack, found in described.items()},
-        "checks": {attack: found["checks"] for attack, found in described.items()},
+        "radii": {attack: tuple(metadata["radii"]) for attack, metadata in described.items()},
+        "checks": {attack: metadata["checks"] for attack, metadata in described.items()},
     }
 
 
@@ -113,24 +106,20 @@ def _predicted(table: pa.Table) -> tuple[pd.DataFrame, np.ndarray]:
 def _compute(name: str, function: Any, *arguments: Evidence | References) -> list[Row]:
     declared = plugins.load("metrics", name).METRICS
     try:
-        found = list(function(*arguments))
+        rows = list(function(*arguments))
     except MetricError as error:
         raise MetricError(f"metric {name!r}: {error}") from None
-    if strange := [row for row in found if not isinstance(row, Row)]:
+    if strange := [row for row in rows if not isinstance(row, Row)]:
         raise MetricError(f"metric {name!r} yields a {type(strange[0]).__name__}, must yield Rows")
-    if undeclared := {row.metric for row in found} - declared.keys():
+    if undeclared := {row.metric for row in rows} - declared.keys():
         raise MetricError(f"metric {name!r} yields {', '.join(sorted(undeclared))}, which its METRICS do not declare")
-    return found
+    return rows
 
 
-def _reference(kind: Table, path: str, run: Run, method: str) -> pa.Table:
-    """A table of ``method`` on all layers. Raises MetricError unless it belongs to this run's group."""
-    table = tables.read(kind, path)
-    for key, wanted in (
-        *((key, getattr(run, key)) for key in ("arch", "forget", "seed")),
-        ("method", method),
-        ("scope", "all"),
-    ):
-        if (found := set(table[key].unique().to_pylist())) != {wanted}:
-            raise MetricError(f"{path}: is the reference of {key} {found}, not {wanted}")
+def _control(declared: Table, path: str, run: Run, method: str) -> pa.Table:
+    """The table of a control. Raises MetricError unless it is of this run's architecture, forget set and seed."""
+    table = tables.read(declared, path)
+    for key, wanted in vars(replace(run, method=method, scope=ALL)).items():
+        if (values := set(table[key].unique().to_pylist())) != {wanted}:
+            raise MetricError(f"{path}: is the reference of {key} {values}, not {wanted}")
     return table

@@ -1,9 +1,10 @@
 """table: the main table and the page of verdicts."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from unlearn.analysis.radii import headlines
+from unlearn.api.figures import ReportSettings
 from unlearn.io import tables
 from unlearn.io.schema.comparisons import COMPARISONS
 from unlearn.io.schema.conjectures import CONJECTURES
@@ -23,19 +24,26 @@ def table(
     markdown: str,
     latex: str,
     verdicts: str,
-    settings: dict[str, Any],
+    settings: ReportSettings,
 ) -> None:
-    """The main table: full precision as CSV, rounded with intervals as Markdown and LaTeX; and the page
-    of verdicts on the conjectures, of failed gates and of failed runs."""
-    judged, gated = tables.read(CONJECTURES, conjectures), tables.read(GATES, gates)
-    lost = tables.read(FAILURES, failures).to_pandas()
-    settings = {**settings, "headline_eps": headlines(radii, settings["threat_norms"])}
-    frame = main_table(tables.read(COMPARISONS, comparisons).to_pandas(), lost, settings)
+    """The main table: full precision as CSV, rounded with intervals as Markdown and LaTeX; and the page of verdicts on
+    the conjectures, on gates that failed and on runs that failed."""
+    settings = replace(settings, headline_eps=headlines(radii, settings.threat_norms))
+    compared, judged, gated, failed = (
+        tables.read(declared, path).to_pandas()
+        for declared, path in (
+            (COMPARISONS, comparisons),
+            (CONJECTURES, conjectures),
+            (GATES, gates),
+            (FAILURES, failures),
+        )
+    )
+    frame = main_table(compared, failed, settings)
     texts = {
-        verdicts: page(judged.to_pandas(), gated.to_pandas(), lost, settings),
         markdown: to_markdown(frame, settings),
         latex: to_latex(frame, settings),
+        verdicts: page(judged, gated, failed, settings),
     }
     frame.to_csv(csv, index=False)
     for path, text in texts.items():
-        Path(path).write_text(text)
+        Path(path).write_text(text, encoding="utf-8")

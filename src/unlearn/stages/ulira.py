@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -15,8 +14,8 @@ from unlearn.io.schema.ulira import ULIRA
 log = logging.getLogger("unlearn")
 
 
-def ulira(shadows: Sequence[str], out: str, settings: dict[str, Any]) -> None:
-    """``shadows``: the shadow tables of one method and scope; ``settings``: those of the analysis.
+def ulira(shadows: Sequence[str], out: str, confidence: float) -> None:
+    """``shadows``: the shadow tables of one method and scope; ``confidence``: the level of intervals.
 
     Shadows that failed are left out; if all did, so is the result.
     """
@@ -31,5 +30,5 @@ def ulira(shadows: Sequence[str], out: str, settings: dict[str, Any]) -> None:
     if not frames:
         failures.write(out, {}, reasons[0])
         return
-    found = attack(pd.concat(frames, ignore_index=True), settings["confidence"])
-    tables.write(ULIRA, out, found, {"settings": settings, "shadows": len(frames)})
+    rows = attack(pd.concat(frames, ignore_index=True), confidence)
+    tables.write(ULIRA, out, rows, {"settings": {"confidence": confidence}, "shadows": len(frames)})

@@ -69,7 +69,7 @@ def unlearned(
         precision=settings.precision,
         progress=progress,
     )
-    net = starting_model(context, original, run.arch)
+    net = starting_model(context, original)
     own, file = plugins.settings("methods", run.method, settings.method), f"methods/{run.method}.py"
     try:
         with Meter(net, context.device) as context.meter:

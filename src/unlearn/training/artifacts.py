@@ -10,9 +10,8 @@ from unlearn.io import tables
 from unlearn.io.schema.cost import COST
 from unlearn.io.schema.history import HISTORY
 from unlearn.models import checkpoint, classifier, images
-from unlearn.models.classifier import Classifier, ModelError, Spec
-from unlearn.models.normalization import ProbeError, normalization_layers
-from unlearn.run import Run
+from unlearn.models.classifier import Classifier, Spec
+from unlearn.run import ORIGINAL, Run
 from unlearn.training.context import MethodContext
 
 log = logging.getLogger("unlearn")
@@ -36,19 +35,15 @@ def model_spec(dataset: str, model: dict[str, Any]) -> Spec:
     return Spec(classes=len(classes), shape=shape, **model)
 
 
-def starting_model(context: MethodContext, original: str | None, arch: str) -> Classifier:
-    """The ``original`` weights, or the initialisation of pretraining. Raises ModelError or ProbeError naming
-    the architecture if it does not suit the images, or has nothing to measure a fairness-gap on.
+def starting_model(context: MethodContext, original: str | None) -> Classifier:
+    """The ``original`` weights, or the initialisation of pretraining. Raises ModelError for a model that does not suit
+    the images.
 
-    Every model is tried on two images before its time is taken, the loaded ones too: the first forward pass of a
-    process costs 10 ms more than others (ResNet-10, CPU), which would favour those that had one.
+    Every model is tried on two images before its time is taken: the first forward pass of a process costs 10 ms more
+    than others (ResNet-10, CPU).
     """
-    try:
-        net = checkpoint.load(original, str(context.device)) if original else context.fresh_model("init")
-        classifier.check(net)
-        normalization_layers(net)
-    except (ModelError, ProbeError) as error:
-        raise type(error)(f"settings.archs.{arch}: {error}") from error
+    net = checkpoint.load(original, str(context.device)) if original else context.fresh_model("init")
+    classifier.check(net)
     return net
 
 
@@ -59,7 +54,7 @@ def write(
     described = {"settings": asdict(settings), "device": str(context.device), "threads": torch.get_num_threads()}
     columns = ("epoch", "loss", "lr", "seconds")
     tables.write(HISTORY, history, {key: [row[key] for row in context.history] for key in columns}, described, run)
-    moved = sum(p.numel() for p in net.parameters() if p.requires_grad) if run.method != "original" else 0
+    moved = sum(p.numel() for p in net.parameters() if p.requires_grad) if run.method != ORIGINAL else 0
     measured = {
         "seconds": context.meter.seconds,
         "cpu_seconds": context.meter.cpu_seconds,

@@ -19,6 +19,7 @@ from unlearn.io.progress import Progress
 from unlearn.models.classifier import Classifier, Spec, create
 from unlearn.models.cost_meter import Meter
 from unlearn.models.images import ImageSet, to_float
+from unlearn.run import ALL
 
 log = logging.getLogger("unlearn")
 
@@ -51,7 +52,7 @@ class MethodContext:
     spec: Spec
     data: dict[str, ImageSet]
     device: torch.device
-    scope: str = "all"
+    scope: str = ALL
     augment: dict[str, Any] = field(default_factory=lambda: {"crop": 0, "flip": False})
     precision: str = "float32"
     meter: Meter | None = None

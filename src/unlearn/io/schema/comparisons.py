@@ -24,7 +24,7 @@ COMPARISONS = Table(
         ("equivalent", pa.string()),
         ("seeds_needed", pa.int64()),
         ("n", pa.int64()),
-        ("failed", pa.string()),
+        ("failed_gates", pa.string()),
     ],
     [*CELL_KEY, "metric", *DETAIL_KEY],
     [

@@ -1,21 +1,24 @@
-"""Invariants of the methods beyond the paper's five, and each update against a naive second version."""
+"""Each method's update against a naive second version, its limits, and what methods have in common."""
 
 import copy
 import math
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import chisquare
 from torch import nn
 
 from unlearn.config import plugins
-from unlearn.config import settings as hyper
 from unlearn.config.settings import Training
 from unlearn.methods import (
     bad_teacher,
     boundary_expand,
+    bs,
     cf,
     fisher,
     ga,
@@ -23,37 +26,25 @@ from unlearn.methods import (
     l1_sparse,
     natmu,
     neggrad_plus,
+    rl,
+    salun,
+    scrub,
     ssd,
     unsir,
 )
 from unlearn.models import scopes
 from unlearn.models.classifier import ModelError, Spec, create, head
-from unlearn.models.cost_meter import Meter
 from unlearn.models.images import ImageSet, to_float
 from unlearn.training.context import AccessError, MethodContext, mixture
-from unlearn.training.loop import Diverged, fit
+from unlearn.training.loop import fit
 
-METHODS = {
-    module.__name__.rpartition(".")[2]: module
-    for module in (bad_teacher, boundary_expand, fisher, ga, influence, l1_sparse, natmu, neggrad_plus, ssd, unsir)
-}
 BN = Spec("resnet18", 4, (1, 8, 8), {"layers": [1, 1, 1, 1], "channels": [4, 4, 8, 8]}, "cifar")
 LN = Spec(
-    "vit_tiny_patch16_224", 4, (1, 8, 8), {"img_size": 8, "patch_size": 2, "embed_dim": 16, "depth": 3, "num_heads": 2}
+    "vit_tiny_patch16_224", 4, (1, 8, 8), {"img_size": 8, "patch_size": 2, "embed_dim": 8, "depth": 3, "num_heads": 2}
 )
-SCOPES = ("first", "intermediate", "last", "all")
-EXAMPLE = {  # settings under which every method moves something and stays finite on the tiny models
-    "bad_teacher": {"lr": 0.01, "optimizer": "sgd", "weight_decay": 0.01, "batch_size": 8},
-    "boundary_expand": {"epochs": 2, "lr": 0.05, "batch_size": 4},
-    "fisher": {"alpha": 1e-4, "samples": 4, "batch_size": 3},
-    "ga": {"epochs": 2, "lr": 0.01, "batch_size": 4},
-    "influence": {"iterations": 5, "samples": 8, "batch_size": 5},
-    "l1_sparse": {"epochs": 2, "batch_size": 8},
-    "natmu": {"epochs": 2, "batch_size": 16},
-    "neggrad_plus": {"epochs": 2, "batch_size": 8, "forget_batch_size": 3, "alpha": 0.9, "weight_decay": 0.01},
-    "ssd": {"alpha": 1.0, "batch_size": 4},
-    "unsir": {"noise_images": 4, "noise_steps": 3, "noise_repeats": 2, "batch_size": 8, "optimizer": "adamw"},
-}
+both = pytest.mark.parametrize("spec", [BN, LN], ids=["bn", "ln"])
+AUGMENT = {"crop": 1, "flip": True}
+OPTIMIZER = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}
 
 
 @cache
@@ -74,7 +65,7 @@ def images(kind: str = "random") -> dict[str, ImageSet]:
 
 @cache
 def _trained(name: str):
-    spec, epochs, lr = {"bn": (BN, 15, 0.01), "ln": (LN, 60, 0.003)}[name]
+    spec, epochs, lr = {"bn": (BN, 15, 0.01), "ln": (LN, 40, 0.005)}[name]
     recipe = Training(epochs=epochs, lr=lr, batch_size=8, optimizer="adamw")
     context = MethodContext(3, spec, {"train": everything()}, torch.device("cpu"))
     model = context.fresh_model()
@@ -88,22 +79,18 @@ def original(spec: Spec = LN):
 
 
 def make_context(module, spec: Spec = LN, kind: str = "random", **more) -> MethodContext:
-    """A job that holds the roles in the method's DATA_ROLES and no other."""
+    """A context with the roles in the method's DATA_ROLES and no other."""
     data = {role: found for role, found in images(kind).items() if role in module.DATA_ROLES}
     return MethodContext(more.pop("seed", 5), spec, data, torch.device("cpu"), **more)
 
 
 def run(name: str, spec: Spec = LN, kind: str = "random", model=None, context: MethodContext | None = None, **settings):
-    """The model that a method leaves, and its job."""
-    module = METHODS.get(name) or cf
+    """The model that a method leaves, and its context."""
+    module = plugins.load("methods", name)
     context = context or make_context(module, spec, kind)
     model = original(spec) if model is None else model
     module.unlearn(model, context, module.Settings(**settings))
     return model, context
-
-
-def kind_of(name: str) -> str:
-    return "class" if getattr(METHODS[name], "FORGET_KINDS", None) else "random"
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -121,106 +108,276 @@ def forget_loss(model, name: str = "forget") -> float:
     return F.cross_entropy(model.eval()(to_float(found.pixels)), found.labels).item()
 
 
-def descend(model, batches, loss, lr: float, momentum: float = 0.0, decay: float = 0.0) -> dict[str, torch.Tensor]:
-    """SGD written out: parameters after one step per batch."""
+def forget_batch():
+    """All forget images, not augmented."""
+    return next(make_context(ga).batches("forget", 1, 100))
+
+
+def descend(model, batches, loss, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> dict:
+    """SGD written out, v ← momentum · v + gradient + weight_decay · p and p ← p - lr · v: the parameters after one
+    step per batch."""
     speed = {}
     for batch in batches:
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        found = torch.autograd.grad(loss(model, batch), list(trainable.values()))
+        gradients = torch.autograd.grad(loss(model, batch), list(trainable.values()))
         with torch.no_grad():
-            for (name, p), g in zip(trainable.items(), found, strict=True):
-                g = g + decay * p
+            for (name, p), g in zip(trainable.items(), gradients, strict=True):
+                g = g + weight_decay * p
                 speed[name] = g if name not in speed else momentum * speed[name] + g
                 p -= lr * speed[name]
     return {name: p.detach() for name, p in model.named_parameters()}
 
 
 def entropy(model, batch) -> torch.Tensor:
-    return -model(batch.x).log_softmax(1)[torch.arange(len(batch.y)), batch.y].mean()
+    """Cross-entropy written out."""
+    return of_logits(model(batch.x), batch)
 
 
-# every method
+def of_logits(logits, batch) -> torch.Tensor:
+    picked = logits[torch.arange(len(batch.y)), batch.y]
+    return (logits.exp().sum(1).log() - picked).mean()
 
 
-def test_every_new_method_is_here():
-    tested = {"cf", "original", "retrain", "rl", "bs", "salun", "scrub"}
-    assert set(plugins.names("methods")) >= tested | set(METHODS)
+# cf
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_declaration_is_readable_without_import(name):
-    found = plugins.declaration("methods", name)
-    assert found.constants["DATA_ROLES"] == METHODS[name].DATA_ROLES
-    assert found.constants.get("FORGET_KINDS") == getattr(METHODS[name], "FORGET_KINDS", None)
-    assert found.doc
-    assert vars(hyper.build(found.settings, {}, name)) == vars(METHODS[name].Settings())
+@both
+def test_cf_again(spec):
+    context = make_context(cf, spec)
+    batches = [batch for epoch in (1, 2) for batch in context.batches("retain", epoch, 8)]
+    model, _ = run("cf", spec, epochs=2, batch_size=8, **OPTIMIZER)
+    close(model, descend(original(spec).train(), batches, entropy, **OPTIMIZER))
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("spec", [BN, LN], ids=["bn", "ln"])
-@pytest.mark.parametrize("name", METHODS)
-def test_scope_roles_and_shape(name, spec, scope):
-    """Outside the scope nothing moves, buffers included; inside something does; roles are those declared."""
-    before = original(spec)
-    context = make_context(METHODS[name], spec, kind_of(name), scope=scope, augment={"crop": 0, "flip": True})
-    with Meter(original(spec), context.device) as context.meter:
-        after, _ = run(name, spec, context=context, **EXAMPLE[name])
-    assert context.meter.steps
-    old, new = before.state_dict(), after.state_dict()
-    assert list(old) == list(new)
-    inside = scopes.members(before, scope)
-    moved = {key for key in old if not torch.equal(old[key], new[key])}
-    assert moved
-    assert moved <= inside
-    assert all(value.isfinite().all() for value in new.values())
-    assert not any(module.training for module in after.modules())
-    assert after(torch.rand(3, 1, 8, 8)).shape == (3, 4)
-    assert sum(p.requires_grad for p in after.parameters()) == sum(n in inside for n, _ in before.named_parameters())
-    epochs = [row["epoch"] for row in context.history]
-    assert epochs == list(range(1, len(epochs) + 1))
+# rl
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_deterministic_whatever_ran_before(name):
-    spec, kind = BN, kind_of(name)
-    torch.manual_seed(1)
-    first, _ = run(name, spec, kind, **EXAMPLE[name])
-    torch.manual_seed(2)
-    torch.rand(7)
-    second, _ = run(name, spec, kind, **EXAMPLE[name])
-    other, _ = run(name, spec, context=make_context(METHODS[name], spec, kind, seed=6), **EXAMPLE[name])
-    assert same(first.state_dict(), second.state_dict())
-    assert name == "ssd" or not same(first.state_dict(), other.state_dict())
+@both
+def test_rl_again(spec):
+    context, batches = make_context(rl, spec), []
+    for epoch in (1, 2):
+        images = context.images("forget")
+        steps = torch.randint(1, 4, (len(images),), generator=context.generator("random labels", epoch)).tolist()
+        wrong = [(label + step) % 4 for label, step in zip(images.labels.tolist(), steps, strict=True)]
+        for batch in context.batches("forget", epoch, 8):
+            batches.append(batch._replace(y=torch.tensor([wrong[row] for row in batch.rows.tolist()])))
+        batches.extend(context.batches("retain", epoch, 8))
+    model, _ = run("rl", spec, epochs=2, batch_size=8, **OPTIMIZER)
+    close(model, descend(original(spec).train(), batches, entropy, **OPTIMIZER))
 
 
-@pytest.mark.parametrize("name", ["ga", "neggrad_plus", "l1_sparse", "bad_teacher", "boundary_expand", "natmu"])
-def test_no_epochs_is_identity(name):
-    model, _ = run(name, BN, epochs=0)
-    assert same(model.state_dict(), original(BN).state_dict())
+@pytest.mark.parametrize("exclude_true", [True, False])
+def test_random_labels_are_uniform_over_the_wrong_ones(exclude_true):
+    """Or over all, where the true one may be drawn."""
+    y = torch.arange(10).repeat(4000)
+    drawn = rl.random_labels(y, 10, exclude_true, torch.Generator().manual_seed(0))
+    table = np.histogram2d(y, drawn, bins=np.arange(11) - 0.5)[0]
+    off_diagonal = ~np.eye(10, dtype=bool)
+    assert (np.diag(table) == 0).all() == exclude_true
+    assert chisquare(table[off_diagonal] if exclude_true else table.ravel()).pvalue > 0.01
 
 
-@pytest.mark.parametrize("name", ["ga", "neggrad_plus", "bad_teacher", "boundary_expand", "natmu"])
-def test_learning_rate_zero_keeps_parameters(name):
-    model, _ = run(name, BN, **{**EXAMPLE[name], "lr": 0.0, "optimizer": "sgd"})
-    close(model, dict(original(BN).named_parameters()), rtol=0, atol=0)
+def taught(context, epoch, **more):
+    """(role, place in it) → label that RL teaches in an epoch, in the order of its batches."""
+    _, batches = rl.relabelled(context, rl.Settings(batch_size=8, **more))
+    return {
+        (b.role, row): label for b in batches(epoch) for row, label in zip(b.rows.tolist(), b.y.tolist(), strict=True)
+    }
 
 
-@pytest.mark.parametrize("name", ["ssd", "fisher", "influence", "ga"])
-def test_non_finite_gradients_are_an_error(name):
-    model = original(BN)
-    head(model).weight.data[0, 0] = torch.inf
-    with pytest.raises(Diverged):
-        run(name, BN, model=model, **EXAMPLE[name])
+@pytest.mark.parametrize("relabel", ["epoch", "once"])
+def test_labels_are_drawn_anew_each_epoch_or_once_and_the_retain_set_keeps_its_own(relabel):
+    context = make_context(rl)
+    first, second = (taught(context, epoch, relabel=relabel) for epoch in (1, 2))
+    for labels in (first, second):
+        assert [labels["retain", i] for i in range(16)] == context.images("retain").labels.tolist()
+    wrong = [[labels["forget", i] for i in range(8)] for labels in (first, second)]
+    assert (wrong[0] == wrong[1]) == (relabel == "once")
+    assert [role for role, _ in first] == ["forget"] * 8 + ["retain"] * 16
 
 
-@pytest.mark.parametrize("name", ["ssd", "fisher", "influence"])
-def test_one_shot_methods_see_images_as_they_are(name):
-    """Some public codes take their gradients on augmented images."""
-    plain, augmented = (
-        run(name, context=make_context(METHODS[name], augment={"crop": crop, "flip": bool(crop)}), **EXAMPLE[name])[0]
-        for crop in (0, 2)
+def test_mixed_order_is_one_shuffled_pass_over_the_same_labels():
+    context = make_context(rl)
+    mixed, plain = taught(context, 1, order="mixed"), taught(context, 1)
+    assert {role for role, _ in mixed} == {"mixed"}
+    assert [mixed["mixed", i] for i in range(8)] == [plain["forget", i] for i in range(8)]
+    assert [mixed["mixed", 8 + i] for i in range(16)] == [plain["retain", i] for i in range(16)]
+    places = [place for _, place in mixed]
+    assert places != sorted(places)
+    assert places != [place for _, place in taught(context, 2, order="mixed")]
+    one, other = (run("rl", epochs=1, batch_size=8, order=order)[0] for order in ("sequential", "mixed"))
+    assert not same(one.state_dict(), other.state_dict())
+
+
+# salun
+
+
+@pytest.mark.parametrize("scope", ["all", "last"])
+def test_salun_of_all_weights_is_rl(scope):
+    ours, theirs = (
+        run(name, BN, context=make_context(rl, BN, scope=scope, augment=AUGMENT), epochs=2, lr=0.05, **own)[0]
+        for name, own in (("salun", {"density": 1.0}), ("rl", {}))
     )
-    assert same(plain.state_dict(), augmented.state_dict())
+    assert same(ours.state_dict(), theirs.state_dict())
+
+
+@both
+def test_saliency_again(spec):
+    """|gradient of the mean loss|, in evaluation mode, whatever the batches and the augmentation."""
+    context, model = make_context(salun, spec, augment={"crop": 2, "flip": True}), original(spec)
+    expected = copy.deepcopy(model).eval()
+    entropy(expected, forget_batch()).backward()
+    for batch_size in (3, 8):
+        saliency = salun.saliency(model, context, batch_size)
+        for name, parameter in expected.named_parameters():
+            torch.testing.assert_close(saliency[name], parameter.grad.abs(), rtol=1e-4, atol=1e-6)
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 0.77, 1.0])
+def test_masks_have_their_density_and_hold_the_most_salient(density):
+    draw = torch.Generator().manual_seed(0)
+    values = {"a": torch.rand(7, 5, generator=draw), "b": torch.rand(66, generator=draw) * 3}
+    mask = salun.saliency_mask(values, density)
+    chosen = torch.cat([values[name][mask[name]] for name in values])
+    rest = torch.cat([values[name][~mask[name]] for name in values])
+    assert len(chosen) == int(density * 101)
+    assert not len(chosen) or not len(rest) or chosen.min() >= rest.max()
+
+
+def test_masks_are_nested_even_with_ties():
+    values = {"a": torch.zeros(50), "b": torch.randint(3, (50,), generator=torch.Generator().manual_seed(0)).float()}
+    masks = [torch.cat(list(salun.saliency_mask(values, density).values())) for density in np.linspace(0, 1, 21)]
+    assert [int(mask.sum()) for mask in masks] == list(range(0, 101, 5))
+    assert all((small <= large).all() for small, large in pairwise(masks))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@both
+def test_masked_weights_stay_bit_for_bit(spec, optimizer):
+    """Against weight decay, momentum and moment estimates; the others change."""
+    model, context = original(spec), make_context(salun, spec, scope="intermediate+last")
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    scopes.freeze(model, context.scope)
+    mask = salun.saliency_mask(salun.saliency(model, context, 8), 0.3)
+    own = {"density": 0.3, "optimizer": optimizer, "lr": 0.01, "weight_decay": 0.1}
+    salun.unlearn(model, context, salun.Settings(epochs=2, batch_size=8, **own))
+    for name, chosen in mask.items():
+        now = model.get_parameter(name).detach()
+        assert torch.equal(now[~chosen], before[name][~chosen]), name
+    assert any(not torch.equal(model.get_parameter(n)[m], before[n][m]) for n, m in mask.items())
+
+
+# bs
+
+
+@both
+def test_bs_again(spec):
+    """Clean images, and labels from the model as it was at the start, in every epoch."""
+    context = make_context(bs, spec, augment=AUGMENT)
+    start = original(spec).requires_grad_(False).eval()
+    batches = [
+        batch._replace(y=bs.boundary_labels(start, batch, bs.Settings()))
+        for epoch in (1, 2)
+        for batch in context.batches("forget", epoch, 4)
+    ]
+    model, _ = run("bs", spec, context=context, epochs=2, batch_size=4, **OPTIMIZER)
+    close(model, descend(original(spec).train(), batches, entropy, **OPTIMIZER), rtol=1e-4, atol=1e-5)
+    assert forget_loss(model) > forget_loss(start)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@both
+def test_boundary_labels_again(spec, strict):
+    model, batch, bound = original(spec).eval(), forget_batch(), 0.1
+    labels = bs.boundary_labels(model, batch, bs.Settings(strict=strict, bound=bound))
+    for x, y, label in zip(batch.x, batch.y.tolist(), labels.tolist(), strict=True):
+        x = x[None].requires_grad_(True)
+        (gradient,) = torch.autograd.grad(-model(x).log_softmax(1)[0, y], x)
+        neighbour = torch.round((x + bound * gradient.sign()).clip(0, 1) * 255) / 255
+        ranking = model(neighbour)[0].argsort(descending=True).tolist()
+        assert label == next(c for c in ranking if c != y or not strict)
+
+
+@both
+def test_strict_boundary_labels_are_never_the_true_ones(spec):
+    """Where the step does not cross the boundary the official labels reinforce the true class."""
+    model, batch = original(spec).eval(), forget_batch()
+    batch = batch._replace(y=model(batch.x).argmax(1))  # every image is classified as its label
+    timid = {"bound": 0.002}
+    assert (bs.boundary_labels(model, batch, bs.Settings(strict=True, **timid)) != batch.y).all()
+    assert (bs.boundary_labels(model, batch, bs.Settings(strict=False, **timid)) == batch.y).any()
+
+
+@pytest.mark.parametrize("bound", [0.02, 0.1, 0.5])
+@both
+def test_the_neighbour_is_an_image_within_the_bound(spec, bound):
+    model, batch, inputs = original(spec).eval(), forget_batch(), []
+    model.register_forward_pre_hook(lambda module, given: inputs.append(given[0].detach()))
+    bs.boundary_labels(model, batch, bs.Settings(bound=bound))
+    neighbour = inputs[-1]
+    assert neighbour.min() >= 0
+    assert neighbour.max() <= 1
+    assert (neighbour - batch.x).abs().max() <= bound + 0.5 / 255 + 1e-6  # rounded to grey levels
+    torch.testing.assert_close(neighbour * 255, (neighbour * 255).round(), rtol=0, atol=1e-4)
+
+
+# scrub
+
+
+def naive_divergence(student, teacher, temperature):
+    total = 0.0
+    for s, t in zip(student, teacher, strict=True):
+        p, q = (t / temperature).exp(), (s / temperature).exp()
+        p, q = p / p.sum(), q / q.sum()
+        total = total + (p * (p / q).log()).sum()
+    return temperature**2 * total / len(student)
+
+
+def test_scrubs_divergence_again():
+    draw = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(5, 4, generator=draw) for _ in range(2))
+    for temperature in (1.0, 4.0):
+        divergence = scrub.divergence(student, teacher, temperature)
+        torch.testing.assert_close(divergence, naive_divergence(student, teacher, temperature))
+    assert scrub.divergence(student, teacher, 1.0) != scrub.divergence(teacher, student, 1.0)
+    assert scrub.divergence(student, student, 4.0).abs() < 1e-6
+
+
+@both
+def test_scrub_again(spec):
+    context, teacher = make_context(scrub, spec), original(spec).eval()
+    batches = [*context.batches("forget", 1, 4), *context.batches("retain", 1, 8), *context.batches("retain", 2, 8)]
+
+    def loss(model, batch):
+        logits = model(batch.x)
+        apart = naive_divergence(logits, teacher(batch.x).detach(), 2.0)
+        return -apart if batch.role == "forget" else 0.9 * of_logits(logits, batch) + 0.5 * apart
+
+    own = {"msteps": 1, "alpha": 0.5, "gamma": 0.9, "temperature": 2.0, "batch_size": 8, "forget_batch_size": 4}
+    optimizer = {**OPTIMIZER, "lr": 0.01}
+    model, _ = run("scrub", spec, epochs=2, **own, **optimizer)
+    close(model, descend(original(spec).train(), batches, loss, **optimizer), rtol=1e-4, atol=1e-5)
+
+
+@both
+def test_scrub_maximises_the_divergence_on_the_forget_set(spec):
+    """With batch norm student and teacher differ from the start; without, the gradient is zero there."""
+    teacher, forget = original(spec).eval(), forget_batch().x
+    plain = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "forget_batch_size": 8}
+    student, _ = run("scrub", spec, epochs=1, msteps=1, alpha=0.0, gamma=0.0, **plain)
+    apart = scrub.divergence(student(forget), teacher(forget), 4.0)
+    change = max((a - b).abs().max() for a, b in zip(student.parameters(), teacher.parameters(), strict=True))
+    assert (change > 1e-3 and apart > 1e-3) if spec is BN else change < 1e-6
+
+
+@pytest.mark.parametrize("scope", ["all", "last"])
+def test_scrub_without_its_teacher_is_cf(scope):
+    ours, theirs = (
+        run(name, BN, context=make_context(scrub, BN, scope=scope, augment=AUGMENT), epochs=2, lr=0.05, **own)[0]
+        for name, own in (("scrub", {"msteps": 0, "alpha": 0.0, "gamma": 1.0}), ("cf", {}))
+    )
+    assert same(ours.state_dict(), theirs.state_dict())
 
 
 # ga
@@ -416,7 +573,7 @@ def naive_importances(model, found: ImageSet, size: int) -> dict[str, torch.Tens
     return total
 
 
-@pytest.mark.parametrize("spec", [BN, LN], ids=["bn", "ln"])
+@both
 def test_ssd_dampens_what_matters_more_to_the_forget_set(spec):
     model, _ = run("ssd", spec, alpha=1.5, dampening=0.8, batch_size=5)
     before = original(spec)
@@ -436,7 +593,7 @@ def test_ssd_dampens_what_matters_more_to_the_forget_set(spec):
 def test_ssd_neither_grows_nor_flips_and_shrinks_fewer_as_alpha_grows():
     before = original(BN)
     moved = []
-    for alpha in (0.5, 1.0, 2.0, math.inf):
+    for alpha in (0.5, 1.0, 2.0, 1e30):
         model, _ = run("ssd", BN, alpha=alpha, dampening=3.0, batch_size=5)
         pairs = list(zip(before.parameters(), model.parameters(), strict=True))
         assert all((new.abs() <= old.abs()).all() and (new * old >= 0).all() for old, new in pairs)
@@ -470,7 +627,7 @@ def naive_fisher(model, found: ImageSet) -> dict[str, torch.Tensor]:
     return total
 
 
-@pytest.mark.parametrize("spec", [BN, LN], ids=["bn", "ln"])
+@both
 def test_fisher_information_is_exact(spec):
     context, model = make_context(fisher, spec), original(spec)
     ours = fisher.fisher_diagonal(model, context, fisher.Settings(batch_size=5))
@@ -519,7 +676,7 @@ def test_fisher_noise_has_the_variance(kind):
     for part, values in drawn.items():
         if values:
             values = torch.cat(values)
-            assert len(values) == {"body": 10240, "head": 17 * (3 if kind == "class" else 4), "gone": 17}[part]
+            assert len(values) == {"body": 2816, "head": 9 * (3 if kind == "class" else 4), "gone": 9}[part]
             assert values.mean().item() == pytest.approx(0, abs=4 / math.sqrt(len(values)))
             assert values.std().item() == pytest.approx(1, abs=4 / math.sqrt(2 * len(values)))
 
@@ -572,7 +729,7 @@ def dense_step(model, scope: str, damping: float) -> torch.Tensor:
     return torch.linalg.solve(matrix + damping * torch.eye(len(v), dtype=torch.float64), v)
 
 
-@pytest.mark.parametrize("spec", [BN, LN], ids=["bn", "ln"])
+@both
 def test_influence_solves_the_damped_system(spec):
     context = make_context(influence, spec, scope="last")
     settings = {"alpha": 2.0, "damping": 0.2, "samples": None, "iterations": 100, "tolerance": 1e-5, "batch_size": 9}
@@ -612,7 +769,7 @@ def test_influence_predicts_retraining_of_a_convex_model():
     distance = {}
     for alpha in (0.0, 0.5, 1.0, 2.0):
         model = copy.deepcopy(before)
-        settings = influence.Settings(alpha, damping=0.1, samples=None, tolerance=1e-6)
+        settings = influence.Settings(alpha=alpha, damping=0.1, samples=None, tolerance=1e-6)
         influence.unlearn(model, make_context(influence), settings)
         pairs = zip(model.parameters(), target.parameters(), strict=True)
         distance[alpha] = sum((a - b).square().sum() for a, b in pairs)
@@ -633,22 +790,22 @@ class Linear(nn.Module):
 
 
 def test_influence_is_linear_in_alpha_and_zero_for_equal_sets():
-    still, _ = run("influence", BN, alpha=0.0)
+    still, _ = run("influence", BN, alpha=0.0, iterations=1)
     assert same(still.state_dict(), original(BN).state_dict())
     context = make_context(influence, BN)
     context.data["forget"] = context.data["retain"]
-    equal, _ = run("influence", BN, context=context, iterations=5)
+    equal, _ = run("influence", BN, context=context, iterations=2)
     close(equal, dict(original(BN).named_parameters()), rtol=0, atol=1e-6)
-    one, _ = run("influence", BN, alpha=1.0, iterations=5)
-    two, _ = run("influence", BN, alpha=2.0, iterations=5)
+    one, _ = run("influence", BN, alpha=1.0, iterations=2)
+    two, _ = run("influence", BN, alpha=2.0, iterations=2)
     for p, a, b in zip(original(BN).parameters(), one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(b - p, 2 * (a - p), rtol=1e-3, atol=1e-5)
 
 
 def test_influence_subsamples_the_fisher_matrix_only():
-    whole, _ = run("influence", BN, samples=None, iterations=3)
-    part, _ = run("influence", BN, samples=3, iterations=3)
-    large, _ = run("influence", BN, samples=1000, iterations=3)
+    whole, _ = run("influence", BN, samples=None, iterations=2)
+    part, _ = run("influence", BN, samples=3, iterations=2)
+    large, _ = run("influence", BN, samples=1000, iterations=2)
     assert same(whole.state_dict(), large.state_dict())
     assert not same(whole.state_dict(), part.state_dict())
 
@@ -667,7 +824,7 @@ def test_boundary_expand_equals_a_widened_layer(scope):
     frozen = scope == "first"
     scopes.freeze(wide, scope)
     old_weight, old_bias = wide.net.head.weight.detach().clone(), wide.net.head.bias.detach().clone()
-    wide.net.head = nn.Linear(16, 5)
+    wide.net.head = nn.Linear(8, 5)
     wide.net.head.weight.data = torch.cat([old_weight, shadow.weight.data])
     wide.net.head.bias.data = torch.cat([old_bias, shadow.bias.data])
     speed = {}
@@ -778,7 +935,7 @@ def test_unsir_noise_maximises_the_error():
     model, context = original(BN), make_context(unsir, BN, "class")
     settings = unsir.Settings(noise_images=6, noise_steps=20, noise_norm=0.001)
     before = model.state_dict()
-    start = unsir.noise_images(model, context, 2, replace(settings, noise_steps=0))
+    start = unsir.noise_images(model, context, 2, settings.model_copy(update={"noise_steps": 0}))
     noise = unsir.noise_images(model, context, 2, settings)
     label = torch.full((6,), 2)
     assert F.cross_entropy(model(noise), label) > F.cross_entropy(model(start), label) + 0.1
