@@ -1,10 +1,10 @@
 """How many jobs of the finished default study each of the last commits would have made again.
 
-`python benchmarks/replay.py --commits 26 --end HEAD`: each commit that touches code is compared with its parent. Both
-trees are planned by their own workflow, which gives every job with its inputs and params. A job is made again if the
-parent has no job of these outputs, if its inputs or params differ, or if a job that it depends on is made again.
+`PYTHONPATH=src python benchmarks/replay.py --commits 26`: each commit that touches code is compared with its parent.
+Both trees are planned by their own workflow, which gives every job with its inputs and params. A job is made again if
+the parent has no job of these outputs, if its inputs or params differ, or if a job that it depends on is made again.
 
-Two columns differ in the fingerprint among the params: `own` takes the one that the commit computed itself, `today` the
+The columns differ in the fingerprint among the params: `own` takes the one that the commit computed itself, `today` the
 rule of the present checkout, applied to the commit's own files. About 8 CPU seconds a commit.
 """
 
@@ -20,19 +20,29 @@ from typing import Any
 from unlearn.fingerprint import Sources
 
 CODE = ("src", "workflow", "Snakefile", "config.yaml")
+# Snakemake's arguments follow. It plans, writes jobs.json and ends before it runs anything.
 JOBS = """
-import json, os
+import json, os, sys
 from snakemake import cli, dag
 async def write(self, **_):
     jobs = [
-        {"rule": job.rule.name, "outputs": sorted(job.output), "inputs": sorted(job.input), "params": dict(job.params.items())}
+        {
+            "rule": job.rule.name,
+            "wildcards": dict(job.wildcards_dict),
+            "message": job.message,
+            "outputs": sorted(job.output),
+            "inputs": sorted(job.input),
+            "params": dict(job.params.items()),
+            "planned": self.needrun(job),
+        }
         for job in self.jobs
+        if job.output
     ]
     with open("jobs.json", "w") as file:
         json.dump(jobs, file)
     os._exit(0)
-dag.DAG.update_needrun = write
-cli.main(["-n", "all"])
+dag.DAG.postprocess = write
+cli.main(sys.argv[1:])
 """
 
 Jobs = dict[str, dict[str, Any]]  # by their outputs
@@ -48,13 +58,13 @@ def jobs(commit: str, folder: Path) -> Jobs:
     folder.mkdir()
     packed = subprocess.run(["git", "archive", commit], capture_output=True, check=True).stdout
     subprocess.run(["tar", "-x", "-C", folder], input=packed, check=True)
-    subprocess.run([sys.executable, "-c", JOBS], cwd=folder, capture_output=True, check=True)
+    subprocess.run([sys.executable, "-c", JOBS, "-n", "all"], cwd=folder, capture_output=True, check=True)
     found = json.loads((folder / "jobs.json").read_text())
     sources = Sources(folder / "src/unlearn")
     for job in found:
         own = job["params"].pop("code", "")
         job |= {"own": own, "today": sources.digest(*roots(own.split()[1:], folder)) if own else ""}
-    return {" ".join(job["outputs"]): job for job in found if job["outputs"]}
+    return {" ".join(job["outputs"]): job for job in found}
 
 
 def roots(names: list[str], folder: Path) -> list[str]:
@@ -64,8 +74,8 @@ def roots(names: list[str], folder: Path) -> list[str]:
     return [*dict.fromkeys(stages), *(name for name in names if name not in scripts)]
 
 
-def remade(before: Jobs, after: Jobs, fingerprint: str) -> set[str]:
-    """The jobs of ``after`` that a study finished by ``before`` makes again."""
+def remade(before: Jobs, after: Jobs, fingerprint: str = "params") -> set[str]:
+    """The jobs of ``after``, by their outputs, that a study finished by ``before`` makes again."""
     looked_at = ("inputs", "params", fingerprint)
     changed = {o for o, job in after.items() if o not in before or any(job[k] != before[o][k] for k in looked_at)}
     makers = {name: outputs for outputs, job in after.items() for name in job["outputs"]}

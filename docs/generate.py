@@ -1,25 +1,28 @@
-"""Writes the pages of docs/ that follow from the registries: `python docs/generate.py`."""
+"""Writes what follows from the code: pages of docs/, and the JSON schema of configs. `make generated` runs it."""
 
+import json
 import re
 import sys
-from dataclasses import fields
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from unlearn.api.metrics import Metric  # noqa: E402
-from unlearn.config import plugins  # noqa: E402
+from unlearn.config import contracts, plugins  # noqa: E402
+from unlearn.config.schema import json_schema  # noqa: E402
 from unlearn.config.settings import Training  # noqa: E402
 
 HEAD = """# Methods
 
-Generated from the files in `src/unlearn/methods` by `python docs/generate.py`; a test keeps it current.
+Generated from the files in `src/unlearn/methods` by `make generated`; a test keeps it current.
 
 *Reads* are the roles of the data that a method may read; a request for another role stops the run. *Cost* is the data
-that run through the model. A config that asks a method for a kind of forget set it is not defined for is refused. Learning
-rates do not transfer between architectures: `tune: true` chooses each method's from the tuning grid in its file, seven
-values for every method, on a seed that is not reported.
+that run through the model. A config that asks a method for a kind of forget set it is not defined for is refused.
+Learning rates do not transfer between architectures: `tune: true` chooses each method's from the tuning grid in its
+file, seven values for every method, on a seed that is not reported.
 
 | method | paper | reads | forget sets | settings and defaults | cost |
 |---|---|---|---|---|---|
@@ -28,11 +31,11 @@ values for every method, on a seed that is not reported.
 
 def row(name: str) -> str:
     """A line of the table."""
-    declared = plugins.declaration("methods", name)
+    declared = contracts.declaration("methods", name)
     papers = ", ".join(dict.fromkeys(re.findall(r"arXiv:[\d.]+\d", declared.doc))) or "control"
     reads = declared.constants["DATA_ROLES"]
     kinds = ", ".join(declared.constants.get("FORGET_KINDS", ())) or "all"
-    values = ", ".join(f"{field.name} {field.default}" for field in fields(declared.settings)) or "none"
+    values = ", ".join(f"{name} {field.default}" for name, field in declared.settings.model_fields.items()) or "none"
     trained = issubclass(declared.settings, Training)
     cost = f"epochs over {' and '.join(reads)}" if trained else "one shot" if reads else "nothing"
     return f"| [`{name}`](#{name}) | {papers} | {', '.join(reads) or 'nothing'} | {kinds} | {values} | {cost} |\n"
@@ -40,7 +43,7 @@ def row(name: str) -> str:
 
 def section(name: str) -> str:
     """What the method is and where it deviates from its sources: the file's own words."""
-    return f"\n## {name}\n\n{plugins.declaration('methods', name).doc.strip()}\n"
+    return f"\n## {name}\n\n{contracts.declaration('methods', name).doc.strip()}\n"
 
 
 def methods() -> str:
@@ -51,7 +54,7 @@ def methods() -> str:
 
 METRICS_HEAD = """# Metrics
 
-Generated from the files in `src/unlearn/metrics` by `python docs/generate.py`; a test keeps it current.
+Generated from the files in `src/unlearn/metrics` by `make generated`; a test keeps it current.
 
 *Goal*: `max` and `min` say which direction is better, `match_retrain` that the best value is exact retraining's,
 `info` that there is none. Comparisons are with exact retraining (`retrain`) and the model that forgot nothing
@@ -73,7 +76,7 @@ def metric_row(file: str, name: str, metric: Metric) -> str:
 
 def metric_section(file: str) -> str:
     """Definition and source: the file's own words."""
-    return f"\n## {file}\n\n{plugins.declaration('metrics', file).doc.strip()}\n"
+    return f"\n## {file}\n\n{contracts.declaration('metrics', file).doc.strip()}\n"
 
 
 def metrics() -> str:
@@ -85,8 +88,77 @@ def metrics() -> str:
     return METRICS_HEAD + "".join(metric_row(*each) for each in declared) + "".join(map(metric_section, files))
 
 
-PAGES = {"methods.md": methods, "metrics.md": metrics}
+CONFIG_HEAD = """# Keys of a config
+
+Generated from `src/unlearn/config/schema.py` by `make generated`; a test keeps it current.
+
+`config.yaml` is the default study. The file of another study is laid over it and names only what differs; what neither
+says has the default of this page. `<name>` is any name. An editor with YAML support completes and checks keys by
+`workflow/schemas/config.schema.json`, which the first line of a file names.
+
+| key | type | default | what it says |
+|---|---|---|---|
+"""
+
+
+def config() -> str:
+    """The page of the keys of a config."""
+    return CONFIG_HEAD + "".join(config_rows(json_schema(), ""))
+
+
+def config_rows(node: dict[str, Any], path: str) -> Iterator[str]:
+    """A line of the table for each key below ``path``; a section is described by its class."""
+    for key, value in node.get("properties", {}).items():
+        value = {**referred(value), **value}
+        default = "" if "default" not in value or "properties" in value else f"`{json.dumps(value['default'])}`"
+        text = value.get("description", "").replace("|", r"\|")
+        yield f"| `{path}{key}` | {type_text(value)} | {default} | {text} |\n"
+        yield from config_rows(value, f"{path}{key}.")
+    if isinstance(more := node.get("additionalProperties"), dict):
+        name = "/".join(node.get("propertyNames", {}).get("enum", ["name"]))
+        for option in map(referred, more.get("oneOf", [more])):
+            if "properties" in option:
+                kind = option["properties"].get("kind", {}).get("const")
+                named = f"`{path}<{name}>`" + (f", kind {kind}" if kind else "")
+                yield f"| {named} | section | | {option['description']} |\n"
+                yield from config_rows(option, f"{path}<{name}>.")
+
+
+def referred(node: dict[str, Any]) -> dict[str, Any]:
+    """What a ``$ref`` of the schema stands for, or the node itself."""
+    return json_schema()["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+
+
+def type_text(node: dict[str, Any]) -> str:
+    """A type with its range, such as "integer ≥ 1"."""
+    node = referred(node)
+    if options := node.get("anyOf", node.get("oneOf")):
+        return " or ".join(map(type_text, options))
+    if choices := node.get("enum", [node["const"]] if "const" in node else None):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if node.get("type") == "array":
+        return f"list of {type_text(node['items'])}"
+    if node.get("type") == "object":
+        return "section"
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = ", ".join(f"{sign} {node[name]:.10g}" for name, sign in signs.items() if name in node)
+    names = {"string": "text", "boolean": "true or false"}
+    return " ".join(filter(None, [names.get(node.get("type"), node.get("type", "any")), limits]))
+
+
+def schema() -> str:
+    """The JSON schema of configs, for editors."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A study of unlearn"}
+    return json.dumps(head | json_schema(), indent=2) + "\n"
+
+
+GENERATED = {
+    "docs/methods.md": methods,
+    "docs/metrics.md": metrics,
+    "docs/config.md": config,
+    "workflow/schemas/config.schema.json": schema,
+}
 
 if __name__ == "__main__":
-    for name, page in PAGES.items():
-        (ROOT / "docs" / name).write_text(page())
+    for path, content in GENERATED.items():
+        (ROOT / path).write_text(content(), encoding="utf-8")

@@ -14,14 +14,13 @@ import yaml
 from conftest import CLASSES, EXECUTION, NETS, NORMALIZE, ROOT, SHAPE
 from PIL import Image
 
-from unlearn.config import plugins
+from unlearn.config import contracts, plugins
 from unlearn.config.study import Study
 from unlearn.io import tables
 from unlearn.io.schema.radii import RADII
 from unlearn.run import Run
 from unlearn.runtime import runner
 
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 DEFAULT = (ROOT / "config.yaml").read_text()
 OLD = b"the result of an earlier run"
 RUN = Run("net", "some", "mine", "last", 0)
@@ -57,7 +56,7 @@ class Box:
             config = yaml.full_load(path.read_bytes())
         except yaml.YAMLError:
             config = {}
-        Study(config, SCHEMA, [path])
+        Study(config, [path])
 
     def plugin(self, kind, text):
         """Put a plug-in `mine` in the place of the project's plug-ins; what it imports is there."""
@@ -71,7 +70,7 @@ class Box:
 
     def declare(self, kind, text):
         self.plugin(kind, text)
-        plugins.declaration.__wrapped__(kind, "mine")
+        contracts.declaration.__wrapped__(kind, "mine")
 
     def load_data(self, **settings):
         from unlearn.stages.dataset import dataset
@@ -80,8 +79,8 @@ class Box:
 
     def source(self, body):
         """A data source whose `load` has that body."""
-        head = "import numpy as np\nfrom unlearn.api.data import Images, Source, dataclass\n"
-        settings = "@dataclass(frozen=True)\nclass Settings:\n    pass\n"
+        head = "import numpy as np\nfrom unlearn.api.data import Images, Section, Source\n"
+        settings = "class Settings(Section):\n    pass\n"
         self.plugin("data", f"{head}{settings}def load(settings):\n    {body}\n")
         self.load_data(name="mine")
 
@@ -112,12 +111,19 @@ class Box:
         (self.root / "ids.txt").write_bytes(content)
         self.forget(kind="ids", file=str(self.root / "ids.txt"))
 
-    def pretrain(self, model, normalize=(0.5,), **more):
+    def built(self, model, normalize=(0.5,), crop=0, **more):
+        """Build a model as every study does before it trains."""
+        from unlearn.stages.layers import LayersSettings, layers
+
+        spec = {"model": model, "args": {}, "stem": "native", "normalize": {**NORMALIZE, "std": list(normalize)}}
+        layers(self.dataset, self.old, LayersSettings({"net": {**spec, **more}}, ["all"], "mine", crop), "cpu")
+
+    def pretrain(self, model):
         from unlearn.stages.pretrain import pretrain
         from unlearn.training.artifacts import TrainingSettings
 
-        spec = {"model": model, "args": {}, "stem": "native", "normalize": {**NORMALIZE, "std": list(normalize)}}
-        settings = TrainingSettings(model={**spec, **more}, method={"epochs": 1}, **EXECUTION)
+        spec = {"model": model, "args": {}, "stem": "native", "normalize": NORMALIZE}
+        settings = TrainingSettings(model=spec, method={"epochs": 1}, **EXECUTION)
         outputs = dict.fromkeys(("model", "history", "cost", "snapshots"), self.old)
         pretrain(RUN, self.dataset, **outputs, settings=settings, follow=0, device="cpu")
 
@@ -134,8 +140,8 @@ class Box:
         from unlearn.stages.unlearn import unlearn
         from unlearn.training.artifacts import TrainingSettings
 
-        settings = "@dataclass(frozen=True)\nclass Settings:\n    rate: Positive = 1.0\n"
-        head = f"import torch\nfrom unlearn.config.settings import Positive, dataclass\nDATA_ROLES = {sees}\n{settings}"
+        settings = "class Settings(Section):\n    rate: Positive = 1.0\n"
+        head = f"import torch\nfrom unlearn.config.settings import Positive, Section\nDATA_ROLES = {sees}\n{settings}"
         self.plugin("methods", f"{head}def unlearn(model, context, settings):\n    {body}\n")
         original = str(self.original())
         outputs = dict.fromkeys(("model", "history", "cost"), self.old)
@@ -146,8 +152,8 @@ class Box:
         """Run an attack whose `build` has that body."""
         from unlearn.stages.attack import AttackSettings, attack
 
-        settings = "@dataclass(frozen=True)\nclass Settings:\n    pass\n"
-        head = f"from unlearn.config.settings import dataclass\nTHREAT_NORM = 'linf'\nCATEGORY = 'single'\n{settings}"
+        settings = "class Settings(Section):\n    pass\n"
+        head = f"from unlearn.config.settings import Section\nTHREAT_NORM = 'linf'\nCATEGORY = 'single'\n{settings}"
         self.plugin("attacks", f"{head}def build(model, eps, settings):\n    {body}\n")
         radii = str(self.root / "radii.parquet")
         tables.write(RADII, radii, {"threat_norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
@@ -157,6 +163,7 @@ class Box:
 
     def figure(self, data, draw="None"):
         """Draw a figure that gets the radii alone."""
+        from unlearn.api.figures import ReportSettings
         from unlearn.stages.figure import figure
 
         head = "import pandas as pd\nNEEDS = ()\nMEASURED = ()\n"
@@ -164,7 +171,8 @@ class Box:
         self.plugin("figures", head + functions)
         radii = str(self.root / "radii.parquet")
         tables.write(RADII, radii, {"threat_norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
-        figure("mine", self.old, self.old, self.old, {"threat_norms": {}}, radii=radii)
+        settings = ReportSettings(*[()] * 5, labels={}, threat_norms={})
+        figure("mine", self.old, self.old, self.old, settings, radii=radii)
 
     def metric(self, body):
         from unlearn.stages.measure import _compute

@@ -827,8 +827,8 @@ def test_the_stage_writes_three_tables(seeds, tmp_path):
     assert found["conjectures"].groupby("arch").size().to_dict() == {"net": 5, "vit": 5}
 
 
-def test_a_study_has_the_settings_of_the_stage(config, schema):
-    settings = AnalysisSettings(**Study(config, schema).analysis_settings())
+def test_a_study_has_the_settings_of_the_stage(config):
+    settings = AnalysisSettings(**Study(config).analysis_settings())
     assert settings.attack == config["attacks"][-1]
     assert list(settings.threat_norms) == sorted(config["attacks"])
 

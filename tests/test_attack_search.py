@@ -10,7 +10,7 @@ import torch
 from conftest import image_set
 from torch import nn
 
-from unlearn.config import plugins
+from unlearn.config import contracts, plugins
 from unlearn.evaluation.attack_search import Outcome, SharedNoise, Target, search
 from unlearn.models.images import ImageSet, to_float
 
@@ -149,7 +149,7 @@ def trial(name, channels=1) -> Trial:
 
 @every_attack
 def test_declares_what_gates_need(name):
-    constants = plugins.declaration("attacks", name).constants
+    constants = contracts.declaration("attacks", name).constants
     assert constants["THREAT_NORM"] in FINE
     assert constants["CATEGORY"] in KINDS
     assert constants.get("AIM", "fool") in ("fool", "recover")

@@ -12,7 +12,7 @@ from test_records import make, request
 
 import unlearn
 from unlearn.cli import main
-from unlearn.config import plugins
+from unlearn.config import contracts, plugins
 from unlearn.fingerprint import Sources
 from unlearn.provenance import records
 
@@ -33,7 +33,7 @@ def test_list_has_a_line_for_each_plug_in(capsys, kind):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(maxsplit=1)[0] for line in lines] == plugins.names(kind)
     assert [line.split(maxsplit=1)[1] for line in lines] == [
-        plugins.declaration(kind, name).doc.splitlines()[0] for name in plugins.names(kind)
+        contracts.declaration(kind, name).doc.splitlines()[0] for name in plugins.names(kind)
     ]
 
 

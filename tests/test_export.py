@@ -50,6 +50,15 @@ def test_every_study_wide_table_is_exported(here):
     assert set(whole) <= set(names())
 
 
+def test_runs_on_another_disk_are_exported_with_their_records(here, tmp_path_factory):
+    export(STUDY, "one.tar.gz")
+    elsewhere = tmp_path_factory.mktemp("disk") / "runs"
+    Path(STUDY, "runs").rename(elsewhere)
+    Path(STUDY, "runs").symlink_to(elsewhere)
+    export(STUDY, "two.tar.gz")
+    assert names("two.tar.gz") == names("one.tar.gz")
+
+
 def test_equal_files_give_equal_archives(here):
     export(STUDY, "one.tar.gz")
     for path in Path(STUDY).rglob("*"):

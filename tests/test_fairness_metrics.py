@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as sklearn_metrics
-from test_metrics import GRID, another, evidence, measured, rows, values
+from test_metrics import RADII, another, evidence, measured, rows, values
 
 from unlearn.api.metrics import MetricError
 
@@ -146,7 +146,7 @@ def test_class_robustness_by_loops(seed):
     found = rows("class_robustness", run)
     classes = [0, 1, 2, 3] if seed % 2 else [0, 1, 2]
     for attack in ("fgsm", "pgd"):
-        for eps in (0.0, *GRID):
+        for eps in (0.0, *RADII):
             shares = []
             for c in classes:
                 verdicts = [
@@ -169,7 +169,7 @@ def test_robust_accuracy_of_classes_adds_up_and_falls(seed):
     total = values("robust_accuracy", run)
     found = rows("class_robustness", run)
     previous = {}
-    for eps in (0.0, *GRID):
+    for eps in (0.0, *RADII):
         of = [
             row for row in found.values() if (row.metric, row.attack, row.eps) == ("class_robust_accuracy", "pgd", eps)
         ]
@@ -184,7 +184,7 @@ def test_class_robustness_says_what_it_needs():
     with pytest.raises(MetricError, match="no attacked images of role 'test'"):
         values("class_robustness", replace(run, adversarial=run.adversarial[run.adversarial["role"] != "test"]))
     with pytest.raises(MetricError, match="no radii for attack 'pgd'"):
-        values("class_robustness", replace(run, radii={"fgsm": GRID}))
+        values("class_robustness", replace(run, radii={"fgsm": RADII}))
 
 
 # --- thirds of the network ------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def made(net, context, method, **settings):
     """The state after a method, on the CPU."""
     net = create(net.spec, 0).to("cuda")
     plugin = plugins.load("methods", method)
-    fields = plugin.Settings.__dataclass_fields__
+    fields = plugin.Settings.model_fields
     quick = {"epochs": 2, "batch_size": 8, "noise_images": 4, "noise_steps": 2, "noise_repeats": 1, **settings}
     plugin.unlearn(net, context, plugin.Settings(**{key: value for key, value in quick.items() if key in fields}))
     return {name: tensor.cpu() for name, tensor in net.state_dict().items()}
@@ -103,7 +103,7 @@ def test_evaluation_agrees_with_the_cpu_to_float32(net, make_images):
 @pytest.mark.parametrize("name", plugins.names("attacks"))
 def test_attack_finds_on_the_gpu_what_it_finds_on_the_cpu(net, make_images, name):
     plugin = plugins.load("attacks", name)
-    steps = {"steps", "target_steps", "queries", "draws"} & set(plugin.Settings.__dataclass_fields__)
+    steps = {"steps", "target_steps", "queries", "draws"} & set(plugin.Settings.model_fields)
     own = plugin.Settings(**dict.fromkeys(steps, 5))
     grid = [0.05, 0.3] if plugin.THREAT_NORM == "linf" else [0.5, 3.0]
     found = [

@@ -11,8 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from unlearn.io import files
-from unlearn.runtime import gpus, runner
+from unlearn.runtime import folders, gpus, runner
 
 HOLD = """
 import sys, tempfile
@@ -98,13 +97,13 @@ def test_a_job_computes_on_the_gpu_it_took(monkeypatch, wanted, number):
 
 
 def test_nobody_else_s_folder_is_used(monkeypatch, tmp_path):
-    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
-    folder = files.private("gpus")
+    monkeypatch.setattr(folders.tempfile, "tempdir", str(tmp_path))
+    folder = folders.private("gpus")
     assert folder.stat().st_mode & 0o077 == 0
     folder.chmod(0o755)
     with pytest.raises(PermissionError, match="is not private to this user"):
-        files.private("gpus")
+        folders.private("gpus")
     folder.rmdir()
     folder.symlink_to(tmp_path)
     with pytest.raises(PermissionError, match="is not private to this user"):
-        files.private("gpus")
+        folders.private("gpus")

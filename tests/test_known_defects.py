@@ -28,10 +28,10 @@ def test_what_is_forgotten_and_retained_is_what_was_trained_on(dataset, split):
     assert sorted(ids) == images.training_set(dataset).ids.tolist() == list(range(40))
 
 
-def test_the_forget_set_does_not_depend_on_the_seeds_of_training(config, schema):
-    before = Study(config, schema).split_settings("random10")
+def test_the_forget_set_does_not_depend_on_the_seeds_of_training(config):
+    before = Study(config).split_settings("random10")
     config["seeds"] = [77]
-    assert Study(config, schema).split_settings("random10") == before
+    assert Study(config).split_settings("random10") == before
     assert "seed" in before
 
 

@@ -593,7 +593,7 @@ def test_ssd_dampens_what_matters_more_to_the_forget_set(spec):
 def test_ssd_neither_grows_nor_flips_and_shrinks_fewer_as_alpha_grows():
     before = original(BN)
     moved = []
-    for alpha in (0.5, 1.0, 2.0, math.inf):
+    for alpha in (0.5, 1.0, 2.0, 1e30):
         model, _ = run("ssd", BN, alpha=alpha, dampening=3.0, batch_size=5)
         pairs = list(zip(before.parameters(), model.parameters(), strict=True))
         assert all((new.abs() <= old.abs()).all() and (new * old >= 0).all() for old, new in pairs)
@@ -769,7 +769,7 @@ def test_influence_predicts_retraining_of_a_convex_model():
     distance = {}
     for alpha in (0.0, 0.5, 1.0, 2.0):
         model = copy.deepcopy(before)
-        settings = influence.Settings(alpha, damping=0.1, samples=None, tolerance=1e-6)
+        settings = influence.Settings(alpha=alpha, damping=0.1, samples=None, tolerance=1e-6)
         influence.unlearn(model, make_context(influence), settings)
         pairs = zip(model.parameters(), target.parameters(), strict=True)
         distance[alpha] = sum((a - b).square().sum() for a, b in pairs)
@@ -935,7 +935,7 @@ def test_unsir_noise_maximises_the_error():
     model, context = original(BN), make_context(unsir, BN, "class")
     settings = unsir.Settings(noise_images=6, noise_steps=20, noise_norm=0.001)
     before = model.state_dict()
-    start = unsir.noise_images(model, context, 2, replace(settings, noise_steps=0))
+    start = unsir.noise_images(model, context, 2, settings.model_copy(update={"noise_steps": 0}))
     noise = unsir.noise_images(model, context, 2, settings)
     label = torch.full((6,), 2)
     assert F.cross_entropy(model(noise), label) > F.cross_entropy(model(start), label) + 0.1

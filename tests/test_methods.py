@@ -4,7 +4,7 @@ import copy
 import gc
 import weakref
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -13,8 +13,7 @@ import pytest
 import torch
 from conftest import EXECUTION, image_set, spec_of
 
-from unlearn.config import plugins
-from unlearn.config import settings as config_settings
+from unlearn.config import contracts, plugins
 from unlearn.config.settings import Training
 from unlearn.io import tables
 from unlearn.io.schema.split import SPLIT
@@ -82,7 +81,7 @@ def unlearn(name, context, model=None, **more):
     """The model that a method makes of ``model``, by default of a fresh one."""
     model = create(context.spec, seed=0) if model is None else model
     method = plugins.load("methods", name)
-    known = {field.name for field in fields(method.Settings)}
+    known = method.Settings.model_fields
     given = {key: value for key, value in {**FAST, **OWN.get(name, {}), **more}.items() if key in known}
     method.unlearn(model, context, plugins.settings("methods", name, given))
     return model
@@ -137,11 +136,11 @@ def test_controls_are_methods():
 
 @every_method
 def test_its_declaration_is_read_without_importing_it(name):
-    declared, method = plugins.declaration("methods", name), plugins.load("methods", name)
+    declared, method = contracts.declaration("methods", name), plugins.load("methods", name)
     for constant in ("DATA_ROLES", "FORGET_KINDS", "TUNING_GRID"):
         assert declared.constants.get(constant) == getattr(method, constant, None)
     assert declared.doc
-    assert vars(config_settings.build(declared.settings, {}, name)) == vars(method.Settings())
+    assert vars(declared.settings()) == vars(method.Settings())
 
 
 @every_net
@@ -293,7 +292,7 @@ def test_retraining_without_anything_to_forget_is_pretraining(architecture, data
     """Through both stages: the same initialisation, order and augmentation of the images."""
     split = str(tmp_path / "split.parquet")
     tables.write(SPLIT, split, {"id": range(56), "role": ["retain"] * 40 + ["test"] * 16}, {})
-    method, augment = asdict(Training(epochs=2, batch_size=16)), {"crop": 1, "flip": True}
+    method, augment = Training(epochs=2, batch_size=16).model_dump(), {"crop": 1, "flip": True}
     recipe = TrainingSettings(model=architecture, method=method, augment=augment, precision="float32")
 
     def out(name):

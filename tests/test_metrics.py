@@ -1,6 +1,7 @@
 """Metrics are what their formulas say: by hand, by scikit-learn, and by properties that hold for any data."""
 
 import doctest
+import functools
 import importlib
 import inspect
 from dataclasses import replace
@@ -39,7 +40,7 @@ RELATIVE = [name for name in plugins.names("metrics") if hasattr(plugins.load("m
 DECLARED = {m: spec for n in plugins.names("metrics") for m, spec in plugins.load("metrics", n).METRICS.items()}
 
 
-GRID = (0.1, 0.2)
+RADII = (0.1, 0.2)
 
 
 def evidence(seed=0, counts=(30, 12, 18), classes=3, forgotten=None, skill=1.0, scale=1.0):
@@ -59,12 +60,12 @@ def evidence(seed=0, counts=(30, 12, 18), classes=3, forgotten=None, skill=1.0, 
     right = logits.argmax(1) == frame["label"]
     attacked = pd.concat(
         [
-            frame.assign(attack=attack, aim="fool", eps=np.where(right, rng.choice([*GRID, np.nan], n), 0.0))
+            frame.assign(attack=attack, aim="fool", eps=np.where(right, rng.choice([*RADII, np.nan], n), 0.0))
             for attack in ("fgsm", "pgd")
         ],
         ignore_index=True,
     )
-    recovered = frame.assign(attack="recover", aim="recover", eps=np.where(right, 0.0, rng.choice([*GRID, np.nan], n)))
+    recovered = frame.assign(attack="recover", aim="recover", eps=np.where(right, 0.0, rng.choice([*RADII, np.nan], n)))
     attacked, recovered = (
         found.assign(
             threat_norm="linf",
@@ -87,7 +88,7 @@ def evidence(seed=0, counts=(30, 12, 18), classes=3, forgotten=None, skill=1.0, 
         activations,
         pd.DataFrame([spent]),
         recovery=recovered,
-        radii=dict.fromkeys(attacks, GRID),
+        radii=dict.fromkeys(attacks, RADII),
         checks={
             attack: {"norm": 1.0, "range": 0.0, "finite": True, "members": ["apgd_ce", "apgd_dlr"]}
             for attack in attacks
@@ -164,8 +165,8 @@ def test_class_accuracy_by_hand(handmade):
 def test_robust_accuracy_by_hand(handmade):
     """Of two attacked images one was right before, none is after."""
     found = values("robust_accuracy", handmade)
-    assert [found[("robust_accuracy", "test", "pgd", eps)] for eps in (0.0, *GRID)] == [0.5, 0.0, 0.0]
-    assert [found[("robustness_drop", "test", "pgd", eps)] for eps in GRID] == [0.5, 0.5]
+    assert [found[("robust_accuracy", "test", "pgd", eps)] for eps in (0.0, *RADII)] == [0.5, 0.0, 0.0]
+    assert [found[("robustness_drop", "test", "pgd", eps)] for eps in RADII] == [0.5, 0.5]
     assert found[("aurc", "test", "pgd")] == pytest.approx(0.125)
 
 
@@ -473,13 +474,14 @@ def test_relative_metrics_say_what_they_need():
 RUN = Run("net", "ten", "cf", "all", 0)
 
 
-@pytest.fixture
-def run_files(tmp_path):
-    """``run_files(name, **run)``: the arguments of ``measure`` for an imaginary run, with files; without references."""
+@pytest.fixture(scope="module")
+def run_files(tmp_path_factory):
+    """``run_files(**run)``: the arguments of ``measure`` for an imaginary run, with files; without references."""
 
-    def write(name, **identity):
+    @functools.cache
+    def write(**identity):
         run, found = replace(RUN, **identity), evidence()
-        folder, spread = tmp_path / name, found.activations
+        folder, spread = tmp_path_factory.mktemp("run"), found.activations
         given = {
             "predictions": {**found.predictions, "logits": tables.rows(found.logits)},
             "adversarial": pd.concat([found.adversarial, found.recovery]),
@@ -499,13 +501,13 @@ def run_files(tmp_path):
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def group(run_files):
     """``group(**change)``: exact retraining, measured, and the original, as ``measure`` takes them."""
 
+    @functools.cache
     def make(**change):
-        where = "-".join(map(str, change.values()))
-        exact, original = (run_files(f"{name}{where}", method=name, **change) for name in ("retrain", "original"))
+        exact, original = (run_files(method=name, **change) for name in ("retrain", "original"))
         paths = {"retrain_predictions": exact["predictions"], "original_predictions": original["predictions"]}
         measure.measure(**exact, **paths, retrain_metrics=None)
         return {**paths, "retrain_metrics": exact["out"]}
@@ -514,7 +516,7 @@ def group(run_files):
 
 
 def test_measure_writes_every_declared_metric(run_files, group):
-    own = run_files("own")
+    own = run_files()
     measure.measure(**own, **group())
     found = tables.read(METRICS, own["out"]).to_pandas()
     assert set(found["metric"]) == set(DECLARED)
@@ -526,27 +528,27 @@ def test_measure_writes_every_declared_metric(run_files, group):
 def test_measure_refuses_the_reference_of_another_group(run_files, group, change, file):
     wrong = {**group(), file: group(**change)[file]}
     with pytest.raises(MetricError, match=f"is the reference of {next(iter(change))}"):
-        measure.measure(**run_files("own"), **wrong)
+        measure.measure(**run_files(), **wrong)
 
 
 def test_measure_refuses_references_of_other_methods(run_files, group):
     found = group()
     swapped = {**found, "original_predictions": found["retrain_predictions"]}
     with pytest.raises(MetricError, match=r"is the reference of method .*retrain.*, not original"):
-        measure.measure(**run_files("own"), **swapped)
+        measure.measure(**run_files(), **swapped)
 
 
 @pytest.mark.parametrize("change", [{}, {"method": "retrain", "scope": "last"}, {"method": "original"}])
 def test_only_exact_retraining_is_its_own_reference(run_files, group, change):
     with pytest.raises(MetricError, match="needs the metrics of exact retraining"):
-        measure.measure(**run_files("own", **change), **{**group(), "retrain_metrics": None})
+        measure.measure(**run_files(**change), **{**group(), "retrain_metrics": None})
 
 
 def test_measure_names_the_metric_at_fault(run_files, group, monkeypatch):
     found = group()
     monkeypatch.setattr(accuracy, "METRICS", {"ua": accuracy.METRICS["ua"]})
     with pytest.raises(MetricError, match=r"metric 'accuracy' yields ra, ta, which its METRICS do not declare"):
-        measure.measure(**run_files("own"), **found)
+        measure.measure(**run_files(), **found)
 
 
 # --- examples in docstrings -----------------------------------------------------------------------

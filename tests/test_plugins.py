@@ -1,12 +1,12 @@
 """Every plug-in file is found, says what its kind must, and declares the same in source and when run."""
 
 import inspect
-from dataclasses import fields, is_dataclass
 
 import pytest
 
-from unlearn.config import plugins
-from unlearn.config.settings import ConfigError
+from unlearn.config import contracts, plugins
+from unlearn.config.settings import ConfigError, Section
+from unlearn.io.catalogue import STUDY_WIDE
 
 PLUGINS = [(kind, name) for kind in plugins.KINDS for name in plugins.names(kind)]
 WITH_SETTINGS = [(kind, name) for kind, name in PLUGINS if kind in ("methods", "attacks", "data")]
@@ -31,7 +31,7 @@ def test_every_file_is_registered():
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
 def test_says_what_it_is(kind, name):
     """The first paragraph of its docstring is one sentence on one line."""
-    doc = plugins.declaration(kind, name).doc
+    doc = contracts.declaration(kind, name).doc
     assert doc == inspect.getdoc(plugins.load(kind, name))
     first = doc.split("\n\n")[0]
     assert len(first.split()) > 3
@@ -39,19 +39,19 @@ def test_says_what_it_is(kind, name):
 
 
 @pytest.mark.parametrize(("kind", "name"), WITH_SETTINGS)
-def test_settings_are_a_frozen_dataclass(kind, name):
+def test_settings_are_fixed(kind, name):
     found = plugins.load(kind, name).Settings
-    assert is_dataclass(found)
-    assert found.__dataclass_params__.frozen
+    assert issubclass(found, Section)
+    assert (found.model_config["frozen"], found.model_config["extra"]) == (True, "forbid")
 
 
 @pytest.mark.parametrize(("kind", "name"), WITH_SETTINGS)
 def test_declaration_is_what_runs(kind, name):
     """The config is checked against the syntax tree, the stage runs the module."""
-    declared, run = plugins.declaration(kind, name).settings, plugins.load(kind, name).Settings
+    declared, run = contracts.declaration(kind, name).settings, plugins.load(kind, name).Settings
 
     def seen(cls):
-        return [(field.name, field.type, field.default, field.default_factory) for field in fields(cls)]
+        return [(name, f.annotation, f.default, f.metadata) for name, f in cls.model_fields.items()]
 
     assert seen(declared) == seen(run)
 
@@ -60,7 +60,7 @@ def test_declaration_is_what_runs(kind, name):
 def test_method(name):
     method = plugins.load("methods", name)
     assert set(method.DATA_ROLES) <= {"retain", "forget"}
-    assert plugins.declaration("methods", name).constants["DATA_ROLES"] == method.DATA_ROLES
+    assert contracts.declaration("methods", name).constants["DATA_ROLES"] == method.DATA_ROLES
     takes(method.unlearn, "model", "context", "settings")
 
 
@@ -97,12 +97,12 @@ def test_no_metric_is_declared_twice():
 @pytest.mark.parametrize("name", of("figures"))
 def test_figure(name):
     module = plugins.load("figures", name)
-    assert set(module.NEEDS) <= {"metrics", "comparisons", "correlations"}
+    assert set(module.NEEDS) <= set(STUDY_WIDE)
     takes(module.data, "tables", "settings")
     takes(module.draw, "frame", "settings")
 
 
-@pytest.mark.parametrize("function", [plugins.load, plugins.declaration])
+@pytest.mark.parametrize("function", [plugins.load, contracts.declaration])
 def test_unknown_names_list_the_known_ones(function):
     with pytest.raises(ConfigError, match=r"no attack named 'pgdd'; known are autoattack, cascade, fgsm"):
         function("attacks", "pgdd")
@@ -116,7 +116,7 @@ def plugin(tmp_path, monkeypatch):
         (tmp_path / "methods").mkdir()
         (tmp_path / "methods/mine.py").write_text(text)
         monkeypatch.setattr(plugins, "ROOT", tmp_path)
-        return plugins.declaration.__wrapped__("methods", "mine")
+        return contracts.declaration.__wrapped__("methods", "mine")
 
     return declare
 
@@ -124,7 +124,7 @@ def plugin(tmp_path, monkeypatch):
 def test_declaration_runs_only_the_settings(plugin):
     found = plugin(
         '"""Mine."""\nraise SystemExit\nDATA_ROLES = ("forget",)\n'
-        "@dataclass(frozen=True)\nclass Settings(Training):\n    depth: Natural = 3\n"
+        "class Settings(Training):\n    depth: Natural = 3\n"
         "def unlearn(model, context, settings): pass\n"
     )
     assert found.doc == "Mine."

@@ -73,7 +73,7 @@ def outcome(method, spec, progress):
     """What a method makes of a fresh model: its state, history and peak of memory."""
     net, context = create(spec, 0), context_of(method, spec, progress)
     plugin = plugins.load("methods", method)
-    known = plugin.Settings.__dataclass_fields__
+    known = plugin.Settings.model_fields
     with Meter(net, CPU) as context.meter:
         plugin.unlearn(net, context, plugin.Settings(**{key: value for key, value in QUICK.items() if key in known}))
     history = [{key: value for key, value in row.items() if key != "seconds"} for row in context.history]
@@ -145,7 +145,7 @@ def test_what_was_spent_counts_once():
 @pytest.mark.parametrize("attack", plugins.names("attacks"))
 def test_every_attack_resumes_to_the_same_outcome(attack, tmp_path):
     plugin = plugins.load("attacks", attack)
-    few = {"steps", "target_steps", "targets", "queries", "draws"} & set(plugin.Settings.__dataclass_fields__)
+    few = {"steps", "target_steps", "targets", "queries", "draws"} & set(plugin.Settings.model_fields)
     own = plugin.Settings(**dict.fromkeys(few, 2))
     radii = [0.02, 0.1] if plugin.THREAT_NORM == "linf" else [0.2, 1.0]
 

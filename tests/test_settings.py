@@ -1,32 +1,47 @@
 """Settings are converted by their annotations alone, and every error names its key."""
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import pytest
+from pydantic import model_validator
 
-from unlearn.config import settings as hyper
-from unlearn.config.settings import ConfigError
+from unlearn.config.settings import (
+    Budget,
+    ConfigError,
+    Count,
+    File,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    Section,
+    Seed,
+    Share,
+    Training,
+)
+from unlearn.config.validation import convert, outside
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     name: str
-    lr: hyper.Positive = 0.1
-    decay: hyper.NonNegative = 0.0
-    fraction: hyper.Fraction = 0.5
-    share: hyper.Share = 1.0
-    steps: hyper.Natural = 1
-    count: hyper.Count = 0
-    budget: hyper.Budget = None
+    lr: Positive = 0.1
+    decay: NonNegative = 0.0
+    fraction: Fraction = 0.5
+    share: Share = 1.0
+    steps: Natural = 1
+    count: Count = 0
+    budget: Budget = None
+    seed: Seed = 0
     kind: Literal["sgd", "adam"] = "sgd"
     flip: bool = False
     sizes: tuple[int, ...] = ()
+    either: int | str = 0
+    limit: Natural | Literal["all"] = "all"
 
 
 def build(**given):
-    return hyper.build(Settings, {"name": "x", **given}, "settings.here")
+    return convert({"name": "x", **given}, Settings, "settings.here")
 
 
 @pytest.mark.parametrize(
@@ -41,22 +56,26 @@ def build(**given):
         ("lr", math.inf, "is not a finite number"),
         ("lr", 0.0, "must be greater than 0"),
         ("decay", -1e-9, "must be 0 or greater"),
-        ("fraction", 0.0, "must be strictly between 0 and 1"),
-        ("fraction", 1.0, "must be strictly between 0 and 1"),
-        ("share", 1.01, "must be between 0 and 1"),
+        ("fraction", 0.0, "must be greater than 0"),
+        ("fraction", 1.0, "must be less than 1"),
+        ("share", 1.01, "must be 1 or less"),
         ("steps", 0, "must be 1 or greater"),
         ("steps", 2.0, "is not an integer"),
         ("steps", "2", "is not an integer"),
         ("steps", True, "is not an integer"),
         ("count", -1, "must be 0 or greater"),
-        ("budget", 0, "must be 1 or greater, or null for all"),
+        ("budget", 0, "must be 1 or greater"),
         ("budget", 1.5, "is not an integer"),
+        ("seed", 2**32, "must be less than 4294967296"),
         ("kind", "rmsprop", "is not one of 'sgd', 'adam'"),
         ("kind", ["sgd"], "is not one of 'sgd', 'adam'"),
         ("flip", 1, "is not true or false"),
         ("flip", "no", "is not true or false"),
         ("name", 3, "is not a text"),
         ("sizes", 3, "is not a list"),
+        ("either", True, "is not an integer and is not a text"),
+        ("either", 1.5, "is not an integer and is not a text"),
+        ("limit", 0, "must be 1 or greater and is not one of 'all'"),
     ],
 )
 def test_refuses(key, value, reason):
@@ -66,41 +85,73 @@ def test_refuses(key, value, reason):
 
 
 def test_names_the_item_of_a_list():
-    with pytest.raises(ConfigError, match=r"settings\.here\.sizes\[1\]: 'b' is not an integer"):
+    with pytest.raises(ConfigError, match=r"settings\.here\.sizes\.1: 'b' is not an integer"):
         build(sizes=[1, "b"])
 
 
 def test_unknown_key_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"settings\.here\.momentun: unknown setting; known are name, lr, "):
+    with pytest.raises(ConfigError, match=r"settings\.here\.momentun: unknown key; known are name, lr, "):
         build(momentun=0.9)
+
+
+def test_a_misspelt_key_is_named_before_the_one_it_lacks():
+    with pytest.raises(ConfigError, match=r"settings\.here\.nam: unknown key; known are name, "):
+        convert({"nam": "x"}, Settings, "settings.here")
 
 
 def test_a_setting_without_default_is_required():
     with pytest.raises(ConfigError, match=r"settings\.here\.name: missing"):
-        hyper.build(Settings, {}, "settings.here")
+        convert({}, Settings, "settings.here")
 
 
 def test_a_class_may_check_combinations():
-    @dataclass(frozen=True)
-    class Ordered:
+    class Ordered(Section):
         low: int
         high: int
 
-        def __post_init__(self):
+        @model_validator(mode="after")
+        def in_order(self):
             if self.low > self.high:
-                raise ConfigError("low is above high")
+                raise ValueError("low is above high")
+            return self
 
-    with pytest.raises(ConfigError, match=r"here: low is above high"):
-        hyper.build(Ordered, {"low": 2, "high": 1}, "here")
+    with pytest.raises(ConfigError, match=r"^here: low is above high$"):
+        convert({"low": 2, "high": 1}, Ordered, "here")
+
+
+def test_what_has_no_words_of_ours_is_refused_in_a_line():
+    class Other(Section):
+        when: frozenset[int]
+
+    with pytest.raises(ConfigError, match=r"^here\.when: 3 is refused: Input should be a valid array$"):
+        convert({"when": 3}, Other, "here")
 
 
 def test_converts():
-    found = build(lr=1, steps=3, budget=5, sizes=[1, 2], kind="adam", flip=True)
-    assert found == Settings("x", 1.0, steps=3, budget=5, sizes=(1, 2), kind="adam", flip=True)
+    found = build(lr=1, steps=3, budget=5, sizes=[1, 2], kind="adam", flip=True, either="all", limit=3)
+    wanted = {"lr": 1.0, "steps": 3, "budget": 5, "sizes": (1, 2), "kind": "adam", "flip": True, "either": "all"}
+    assert found == Settings(name="x", **wanted, limit=3)
     assert isinstance(found.lr, float)
-    assert build(budget=None) == Settings("x")
+    assert build(budget=None, either=3) == Settings(name="x", either=3)
+
+
+def test_settings_do_not_change():
+    with pytest.raises(ValueError, match="frozen"):
+        build().lr = 0.2
 
 
 def test_defaults_satisfy_their_own_ranges():
-    default = hyper.Training()
-    assert hyper.build(hyper.Training, vars(default), "train") == default
+    default = Training()
+    assert convert(vars(default), Training, "train") == default
+
+
+def test_what_is_named_outside_the_project():
+    class Named(Section):
+        one: File
+        none: File | None = None
+        maybe: File | None = "b"
+        many: tuple[File, ...] = ("c", "d")
+        text: str = "e"
+
+    found = list(outside(Named(one="a")))
+    assert found == [("one", "a", "file"), ("maybe", "b", "file"), ("many", "c", "file"), ("many", "d", "file")]

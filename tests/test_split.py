@@ -52,6 +52,10 @@ def test_ids(forgotten, tmp_path):
     [
         ("1\ntwo\n", r"ids\.txt, line 2: 'two' is not an id"),
         ("1\n2.0\n", r"line 2: '2\.0' is not an id"),
+        ("1\n1_0\n", r"line 2: '1_0' is not an id"),
+        ("٣\n", r"line 1: '٣' is not an id"),
+        ("+3\n", r"line 1: '\+3' is not an id"),
+        ("-1\n", r"line 1: '-1' is not an id"),
         ("1\n2\n1\n", "lists an id twice"),
         ("1\n999\n", "lists 999, which is no training image"),
         ("1\n40\n", "lists 40, which is no training image"),  # a test image

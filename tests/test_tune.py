@@ -8,7 +8,7 @@ import pytest
 from conftest import EXECUTION, NETS
 from test_progress import Stopped
 
-from unlearn.config import plugins
+from unlearn.config import contracts, plugins
 from unlearn.config.settings import ConfigError, Training
 from unlearn.config.study import Study
 from unlearn.io import tables
@@ -22,7 +22,7 @@ RUN = Run("net", "ten", "cf", "all", 1000)
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_declares_seven_tries_that_its_settings_allow(name):
-    declared = plugins.declaration("methods", name)
+    declared = contracts.declaration("methods", name)
     grid = declared.constants["TUNING_GRID"]
     families = [grid["sgd"], grid["adaptive"]] if issubclass(declared.settings, Training) else [grid]
     for family in families:
@@ -121,16 +121,16 @@ def test_nothing_to_choose_from_stops_the_run(tuned):
         tuned([1e30])
 
 
-def test_a_tuning_seed_that_is_reported_is_refused(config, schema):
+def test_a_tuning_seed_that_is_reported_is_refused(config):
     config["settings"]["tuning"]["seed"] = config["seeds"][0]
     with pytest.raises(ConfigError, match=r"settings\.tuning\.seed"):
-        Study(config, schema)
+        Study(config)
 
 
-def test_tuned_methods_and_their_grids(config, schema):
-    assert Study(config, schema).tunings == []
+def test_tuned_methods_and_their_grids(config):
+    assert Study(config).tunings == []
     config.update(tune=True, methods=["cf", "bs"])
-    study = Study(config, schema)
+    study = Study(config)
     assert {(run.arch, run.method) for run in study.tunings} == {(a, m) for a in config["archs"] for m in ("cf", "bs")}
     assert {run.seed for run in study.tunings} == {1000}
     sgd, adaptive = (study.tuning_settings(arch, "cf")["tuning_grid"]["lr"] for arch in ("resnet", "vit"))

@@ -20,7 +20,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 
 from unlearn.analysis.comparisons import AnalysisError
 from unlearn.analysis.ulira import attack, log_ratio, measures
-from unlearn.config import plugins
+from unlearn.config import contracts, plugins
 from unlearn.config.settings import ConfigError
 from unlearn.config.study import Study
 from unlearn.io import tables
@@ -413,9 +413,9 @@ def on(config):
     return {**config, "ulira": True}
 
 
-def test_shadows_are_asked_for(config, on, schema):
-    assert list(Study(config, schema).shadows) == []
-    study = Study(on, schema)
+def test_shadows_are_asked_for(config, on):
+    assert list(Study(config).shadows) == []
+    study = Study(on)
     assert list(study.shadows) == list(range(16))
     assert study.shadow_split_settings() == {"fraction": 0.5, "seed": 2000}
 
@@ -431,42 +431,42 @@ def test_shadows_are_asked_for(config, on, schema):
         ("seed", 0, "settings.ulira.seed: shadows train with seeds 0 to 15, but 0 is one of"),
     ],
 )
-def test_shadows_that_cannot_be_are_refused(on, schema, key, value, message):
+def test_shadows_that_cannot_be_are_refused(on, key, value, message):
     on["settings"]["ulira"][key] = value
     with pytest.raises(ConfigError, match=message):
-        Study(on, schema)
+        Study(on)
 
 
-def test_seeds_next_to_those_of_shadows_are_allowed(on, schema):
-    Study({**on, "seeds": [1999, 2016]}, schema)
+def test_seeds_next_to_those_of_shadows_are_allowed(on):
+    Study({**on, "seeds": [1999, 2016]})
     with pytest.raises(ConfigError, match="2015 is one of"):
-        Study({**on, "seeds": [2015]}, schema)
+        Study({**on, "seeds": [2015]})
 
 
-def test_without_ulira_its_seeds_are_free(config, schema):
-    Study({**config, "seeds": [2000]}, schema)
+def test_without_ulira_its_seeds_are_free(config):
+    Study({**config, "seeds": [2000]})
 
 
-def test_methods_for_classes_alone_are_refused(on, schema):
+def test_methods_for_classes_alone_are_refused(on):
     restricted = [
         name
         for name in plugins.names("methods")
-        if "random" not in plugins.declaration("methods", name).constants.get("FORGET_KINDS", ("random",))
+        if "random" not in contracts.declaration("methods", name).constants.get("FORGET_KINDS", ("random",))
     ]
     assert "unsir" in restricted
     for name in restricted:
         on.update(methods=["cf", name], forgets=["class3"])
         with pytest.raises(ConfigError, match=f"^ulira: .*method '{name}' is not defined"):
-            Study(on, schema)
-        Study({**on, "ulira": False}, schema)
+            Study(on)
+        Study({**on, "ulira": False})
 
 
-def test_tuned_settings_come_from_one_forget_set_that_is_like_a_shadows(on, schema):
-    Study({**on, "tune": True}, schema)
+def test_tuned_settings_come_from_one_forget_set_that_is_like_a_shadows(on):
+    Study({**on, "tune": True})
     for forgets in (["class3"], ["random10", "class3"]):
-        Study({**on, "forgets": forgets}, schema)
+        Study({**on, "forgets": forgets})
         with pytest.raises(ConfigError, match=r"^ulira: with tune"):
-            Study({**on, "tune": True, "forgets": forgets}, schema)
+            Study({**on, "tune": True, "forgets": forgets})
 
 
 @pytest.mark.slow

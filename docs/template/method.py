@@ -17,7 +17,6 @@ from unlearn.api.methods import (
     NonNegative,
     Training,
     cross_entropy,
-    dataclass,
     fit,
 )
 
@@ -31,11 +30,11 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):  # epochs, lr, batch_size, optimizer, momentum, weight_decay, schedule and warmup
     epochs: Count = 5
     lr: NonNegative = 1e-3
     ascent: NonNegative = 0.1
+    """Weight of the loss of the forget set, which the method raises."""
 
 
 def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:

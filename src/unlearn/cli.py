@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unlearn import __version__
-from unlearn.config import plugins
+from unlearn.config import contracts, plugins
 from unlearn.config.settings import ConfigError
 
 ABOUT = "List what a config may name; explain, verify and export results."
@@ -61,20 +61,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("results", help="a folder of results")
     command.set_defaults(run=_verify)
     command = commands.add_parser("export", help="tables, figures and records as one archive, without weights and data")
-    command.add_argument("results", help="a folder of results")
-    command.add_argument("archive", help="a new file, NAME.tar.gz")
+    command.add_argument("results", help="a study's folder, results/NAME")
+    command.add_argument("archive", help="a new file, NAME.tar.gz or NAME.tgz")
     command.add_argument("--config", action="append", default=[], help="a config file to add; may be repeated")
     command.set_defaults(run=_export)
     return parser
 
 
-# Each imports what it needs, so that the others start in a tenth of a second.
+# Each imports what it needs: the libraries behind the others take seconds to load.
 
 
 def _list(given: argparse.Namespace) -> int:
     names = plugins.names(given.kind)
     for name in names:
-        first, *_ = plugins.declaration(given.kind, name).doc.splitlines() or [""]
+        first, *_ = contracts.declaration(given.kind, name).doc.splitlines() or [""]
         print(f"{name:{max(map(len, names))}}  {first}".rstrip())
     return 0
 

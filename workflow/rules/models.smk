@@ -1,11 +1,35 @@
+# No input of what trains, so that another scope remakes no model: jobs that train look at it themselves (the runner). An
+# ancient() input would not do: of what is downstream of a job that runs again, Snakemake then plans nothing in that run,
+# whatever its own reasons (its issue 4166; 9.27).
+rule layers:
+    input:
+        dataset="<results>/dataset.parquet",
+    output:
+        out="<results>/layers.parquet",
+    log:
+        "<logs>/layers.log",
+    priority: 1
+    conda:
+        "../../environment.yml"
+    resources:
+        **model(15),
+    params:
+        settings=settings("layers"),
+        code=code("layers"),
+    message:
+        "Layers of every scope and architecture"
+    script:
+        "../scripts/stage.py"
+
+
 rule pretrain:
     input:
         dataset="<results>/dataset.parquet",
     output:
-        model="<results>/pretrained/{arch}/seed{seed}/model.safetensors",
-        history="<results>/pretrained/{arch}/seed{seed}/history.parquet",
-        cost="<results>/pretrained/{arch}/seed{seed}/cost.parquet",
-        snapshots="<results>/pretrained/{arch}/seed{seed}/snapshots.safetensors",
+        model=f"{PRETRAINED}/model.safetensors",
+        history=f"{PRETRAINED}/history.parquet",
+        cost=f"{PRETRAINED}/cost.parquet",
+        snapshots=f"{PRETRAINED}/snapshots.safetensors",
     log:
         "<logs>/pretrained/{arch}/seed{seed}.log",
     conda:
@@ -13,7 +37,7 @@ rule pretrain:
     resources:
         **model(training_minutes),
     params:
-        run=pretrained_identity,
+        run=run_of(forget="none", method=PRETRAINING, scope=ALL),
         settings=settings("training", "arch"),
         follow=STUDY.config["settings"]["follow"],
         code=code("pretrain"),
@@ -25,7 +49,7 @@ rule pretrain:
 
 rule retrain:
     input:
-        unpack(original_weights),
+        unpack(starting(f"{PRETRAINED}/model.safetensors")),
         dataset="<results>/dataset.parquet",
         split="<results>/splits/{forget}.parquet",
     output:
@@ -35,13 +59,13 @@ rule retrain:
     log:
         f"{RUN_LOG}/unlearn.log",
     wildcard_constraints:
-        method="retrain",
+        method=RETRAIN,
     conda:
         "../../environment.yml"
     resources:
         **model(training_minutes),
     params:
-        run=identity,
+        run=run_of(),
         settings=settings("training", "arch"),
         code=code("unlearn/{method}"),
     message:
@@ -65,7 +89,7 @@ rule tune:
     resources:
         **model(tuning_minutes),
     params:
-        run=tuning_identity,
+        run=run_of(scope=ALL, seed=str(TUNING_SEED)),
         settings=settings("tuning", "arch", "method"),
         code=code("tune/{method}"),
     message:
@@ -76,7 +100,7 @@ rule tune:
 
 rule unlearn:
     input:
-        unpack(original_weights),
+        unpack(starting(f"{PRETRAINED}/model.safetensors")),
         unpack(chosen_settings),
         dataset="<results>/dataset.parquet",
         split="<results>/splits/{forget}.parquet",
@@ -87,13 +111,13 @@ rule unlearn:
     log:
         f"{RUN_LOG}/unlearn.log",
     wildcard_constraints:
-        method="|".join(re.escape(m) for m in STUDY.methods if m != "retrain"),
+        method="|".join(re.escape(m) for m in STUDY.methods if m != RETRAIN),
     conda:
         "../../environment.yml"
     resources:
         **model(method_minutes),
     params:
-        run=identity,
+        run=run_of(),
         settings=settings("method", "arch", "method"),
         code=code("unlearn/{method}"),
     message:

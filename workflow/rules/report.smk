@@ -64,7 +64,6 @@ rule analyse:
 rule figure:
     input:
         unpack(figured),
-        radii="<results>/radii.parquet",
     output:
         pdf="<results>/figures/{figure}.pdf",
         png=report(

@@ -1,1 +1,1 @@
-"""Statistics over runs: comparisons with exact retraining, and correlations between metrics."""
+"""Statistics over the runs of a study: comparisons, correlations, conjectures, gates, U-LiRA."""

@@ -1,19 +1,19 @@
 """U-LiRA: can an attacker tell an image that was forgotten from one that was never seen?
 
-Hayes et al. 2024, "Inexact Unlearning Needs More Careful Evaluations" (arXiv:2403.01218): a test per
-image. Its scores in models that learned and then forgot it (U) and in models that never saw it (R),
-all of which ran the same method, give two Gaussians; the statistic of a model's score is
-log N_U - log N_R. AUC 0.5 is perfect forgetting, which exact retraining reaches by definition.
+Hayes et al. 2024, "Inexact Unlearning Needs More Careful Evaluations" (arXiv:2403.01218): a test per image. All
+models run the same method. The image's scores in models that learned and then forgot it (U) give one Gaussian, those in
+models that never saw it (R) another; the statistic of a model's score is log N_U - log N_R. AUC 0.5 is perfect
+forgetting, which exact retraining reaches by definition.
 
-Every model is judged by Gaussians of the *other* models: those that a model was fitted with are drawn
-to its own score, which finds membership where there is none. An image of a model is left out if fewer
-than two other models stand on a side. That looks at the other models alone, and shadows are drawn
-independently, so what is left out does not depend on the answer.
+Every model is judged by Gaussians of the *other* models: a Gaussian that is fitted with the model's own score lies
+closer to it, which finds membership where there is none. An image of a model is left out if fewer than two other models
+are on one of the sides. That depends on the other models alone, and shadows are drawn independently, so what is left
+out does not depend on the answer.
 
-Intervals are those of the jackknife over models: each is left out of everything once. Resampling the
-models' statistics instead ignores that they share their Gaussians: with 16 models and nothing to find,
-95 % intervals of such a bootstrap held 0.5 in 19 of 24 simulations, 13 where models differ in their mean
-score. The jackknife's held it in all of 60, being up to twice too wide there; at AUC 0.6 in 95 to 98 %.
+Intervals are those of the jackknife over models: each is left out of everything once. A bootstrap of the models'
+statistics ignores that they share their Gaussians: with 16 models and nothing to find, its 95 % intervals held 0.5 in
+19 of 24 simulations, and in 13 where models differ in their mean score. The jackknife's held it in all of 60, where
+they are up to twice too wide; at AUC 0.6 they held the truth in 95 to 98 %.
 """
 
 import numpy as np
@@ -23,9 +23,9 @@ from scipy import stats
 from unlearn.analysis.comparisons import AnalysisError
 from unlearn.io.columns import SHADOWED_KEY
 
-ENOUGH = 2
+FEWEST = 2  # models on each side that judge an image
 FALSE_POSITIVES = (0.01, 0.001)
-FLOOR = 1e-6  # of a deviation, in units of a logit: the resolution of a float32 logit of 10
+SMALLEST_DEVIATION = 1e-6  # in units of a logit: the resolution of a float32 logit of 10
 
 
 def attack(shadows: pd.DataFrame, confidence: float) -> pd.DataFrame:
@@ -33,8 +33,8 @@ def attack(shadows: pd.DataFrame, confidence: float) -> pd.DataFrame:
 
     ``n`` and ``left_out`` count pairs of a model and an image that it forgot or never saw.
 
-    Raises AnalysisError for more than one method and scope, for models that do not cover the same
-    images, and for models too few to judge one of them by the others.
+    Raises AnalysisError for more than one method and scope, for models that do not cover the same images, and for too
+    few models to judge one of them by the others.
     """
     cell = shadows[list(SHADOWED_KEY)].drop_duplicates()
     if len(cell) != 1:
@@ -67,30 +67,30 @@ def jackknife(without: pd.DataFrame) -> pd.Series:
 
 
 def estimate(score: np.ndarray, forgotten: np.ndarray, unseen: np.ndarray) -> tuple[dict[str, float], int]:
-    """The attack's measures, and how many scores they rest on, for scores and statuses [K, N] of K
+    """The attack's measures, and the number of scores that they are computed from, for scores and statuses [K, N] of K
     models and N images. Raises AnalysisError if no image has enough models on both sides."""
     statistic, scored = log_ratio(score, forgotten, unseen)
     if not (scored & forgotten).any() or not (scored & unseen).any():
-        raise AnalysisError(f"{len(score)} shadows are too few: no image has one to judge and {ENOUGH} on each side")
+        raise AnalysisError(f"{len(score)} shadows are too few: no image has one to judge and {FEWEST} on each side")
     order = np.argsort(-statistic[scored])
     return measures(statistic[scored][order], forgotten[scored][order]), int(scored.sum())
 
 
 def log_ratio(score: np.ndarray, forgotten: np.ndarray, unseen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """log N_U - log N_R [K, N] of every model's score, and where it counts [K, N], for K models and N
-    images. Each model is judged by Gaussians of the others.
+    """log N_U - log N_R [K, N] of every model's score, and where it counts [K, N], for K models and N images. Each
+    model is judged by Gaussians of the others.
 
-    The means are the image's own. So is the variance, but U and R share it, around their two means:
-    with 16 shadows an image has about four values in U, whose own variance would be noise. (In a
-    simulation with a signal of one deviation and 16 shadows the AUC was 0.71; 0.66 with a variance per
-    image and side; with one per side for all images 0.72 where images are alike, 0.68 where they are not.)
-    The deviation is at least FLOOR, so that densities stay finite where scores agree.
+    Means and variance are those of the image, but U and R share the variance, around their two means: with 16 shadows
+    an image has about four values in U, whose own variance would be noise. (In a simulation with a signal of one
+    deviation and 16 shadows the AUC was 0.71; 0.66 with a variance per image and side; with one per side for all images
+    0.72 where images are alike, 0.68 where they are not.) The deviation is at least SMALLEST_DEVIATION, so that
+    densities are finite where scores agree.
     """
-    score = score - score[0]  # of each image, so that sums of squares lose no digits to its level
+    score = score - score[0]  # so that sums of squares lose no digits to an image's level
     (n_u, mean_u, squares_u), (n_r, mean_r, squares_r) = (of_others(score, side) for side in (forgotten, unseen))
-    variance = np.maximum((squares_u + squares_r) / np.maximum(n_u + n_r - 2, 1), FLOOR**2)
+    variance = np.maximum((squares_u + squares_r) / np.maximum(n_u + n_r - 2, 1), SMALLEST_DEVIATION**2)
     ratio = ((score - mean_r) ** 2 - (score - mean_u) ** 2) / (2 * variance)
-    return ratio, (forgotten | unseen) & (n_u >= ENOUGH) & (n_r >= ENOUGH)
+    return ratio, (forgotten | unseen) & (n_u >= FEWEST) & (n_r >= FEWEST)
 
 
 def of_others(score: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -106,8 +106,8 @@ def measures(statistic: np.ndarray, forgotten: np.ndarray) -> dict[str, float]:
     """AUC, balanced accuracy at 0, and true-positive rate at low false-positive rates of points [P] in
     descending order of their ``statistic``. No threshold separates ties.
 
-    >>> found = measures(np.array([2, 1, -1]), np.array([True, False, True]))
-    >>> {name: float(value) for name, value in found.items()}
+    >>> values = measures(np.array([2, 1, -1]), np.array([True, False, True]))
+    >>> {name: float(value) for name, value in values.items()}
     {'auc': 0.5, 'balanced_accuracy': 0.25, 'tpr_at_fpr_0.01': 0.5, 'tpr_at_fpr_0.001': 0.5}
     """
     last = np.append(np.diff(statistic) != 0, True)

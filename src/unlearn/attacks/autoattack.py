@@ -7,7 +7,7 @@ steps instead of 100, lets Square follow a rescaled schedule, and is seeded by t
 
 import torchattacks
 
-from unlearn.api.attacks import Attack, Natural, Target, dataclass
+from unlearn.api.attacks import Attack, Natural, Section, Target
 from unlearn.attacks.cascade import fab
 from unlearn.attacks.square import square
 
@@ -15,8 +15,7 @@ THREAT_NORM = "linf"
 CATEGORY = "ensemble"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     steps: Natural = 100
     targets: Natural = 9
     queries: Natural = 5000

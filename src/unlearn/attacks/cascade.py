@@ -9,14 +9,13 @@ AutoAttack, and at what cost, is measured in docs/benchmarks.md.
 
 import torchattacks
 
-from unlearn.api.attacks import Attack, Natural, Target, dataclass
+from unlearn.api.attacks import Attack, Natural, Section, Target
 
 THREAT_NORM = "linf"
 CATEGORY = "ensemble"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     steps: Natural = 20
     target_steps: Natural = 10
     targets: Natural = 9

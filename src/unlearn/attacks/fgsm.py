@@ -2,14 +2,13 @@
 
 import torchattacks
 
-from unlearn.api.attacks import Attack, Target, dataclass
+from unlearn.api.attacks import Attack, Section, Target
 
 THREAT_NORM = "linf"
 CATEGORY = "single"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     pass
 
 

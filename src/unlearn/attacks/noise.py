@@ -3,14 +3,13 @@
 import torch
 from torch import Tensor
 
-from unlearn.api.attacks import Attack, Natural, Target, dataclass
+from unlearn.api.attacks import Attack, Natural, Section, Target
 
 THREAT_NORM = "linf"
 CATEGORY = "noise"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     draws: Natural = 20
 
 

@@ -6,14 +6,13 @@ ball of eps 0.1 in ten steps and then reports a third too many images as robust.
 
 import torchattacks
 
-from unlearn.api.attacks import Attack, Natural, Positive, Target, dataclass
+from unlearn.api.attacks import Attack, Natural, Positive, Section, Target
 
 THREAT_NORM = "linf"
 CATEGORY = "iterative"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     steps: Natural = 20
     relative_step: Positive = 2.5
 

@@ -6,14 +6,13 @@ default of 1e-10 is no small number for a confident model: the step then shrinks
 
 import torchattacks
 
-from unlearn.api.attacks import Attack, Natural, Positive, Target, dataclass
+from unlearn.api.attacks import Attack, Natural, Positive, Section, Target
 
 THREAT_NORM = "l2"
 CATEGORY = "iterative"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     steps: Natural = 20
     relative_step: Positive = 2.5
 

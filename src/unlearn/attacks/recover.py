@@ -8,15 +8,14 @@ radius, so only the difference to exact retraining means anything. The iteration
 
 import torchattacks
 
-from unlearn.api.attacks import Attack, Natural, Positive, Target, dataclass
+from unlearn.api.attacks import Attack, Natural, Positive, Section, Target
 
 THREAT_NORM = "linf"
 CATEGORY = "iterative"
 AIM = "recover"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     steps: Natural = 20
     relative_step: Positive = 2.5
 

@@ -6,14 +6,13 @@ The schedule is the paper's own, as in AutoAttack, not the one that torchattacks
 
 import torchattacks
 
-from unlearn.api.attacks import Attack, Natural, Target, dataclass
+from unlearn.api.attacks import Attack, Natural, Section, Target
 
 THREAT_NORM = "linf"
 CATEGORY = "black box"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     queries: Natural = 500
 
 

@@ -1,14 +1,12 @@
-"""Config files: YAML without its traps, and what the schema says of a config, named by file and key."""
+"""Config files: YAML without its traps, and the file that a wrong key stands in."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import yaml
 
-from unlearn.config import settings as hyper
 from unlearn.config.settings import ConfigError
 
 
@@ -61,16 +59,6 @@ def _refuse(problem: str, node: yaml.Node) -> Any:
     raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
-def check(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
-    """Raise ConfigError for what is wrong nearest to the top of a config."""
-    _check_plain(config, ())
-    errors = sorted(Validator(schema).iter_errors(config), key=lambda e: (len(e.absolute_path), e.message))
-    if errors:
-        error = _cause(errors[-1] if errors[0].absolute_path else errors[0])
-        key = ".".join(map(str, error.absolute_path))
-        raise ConfigError(f"{key or 'config'}: {_explain(error)}", _blamed(error))
-
-
 def in_file(error: ConfigError, trees: Mapping[Path, Any]) -> ConfigError:
     """The error with the name of the last file that holds the longest known part of its key.
 
@@ -95,7 +83,7 @@ def _depth(tree: Any, keys: Sequence[str]) -> int:
     return len(keys)
 
 
-def _check_plain(value: Any, path: tuple[str, ...]) -> None:
+def check_plain(value: Any, path: tuple[str, ...] = ()) -> None:
     """Raise ConfigError for what JSON cannot hold: a result's record could not be written."""
     key = ".".join(path)
     match value:
@@ -103,10 +91,10 @@ def _check_plain(value: Any, path: tuple[str, ...]) -> None:
             for name, item in value.items():
                 if not isinstance(name, str):
                     raise ConfigError(f"{'.'.join([*path, str(name)])}: the key is read as {name!r}; put it in quotes")
-                _check_plain(item, (*path, name))
+                check_plain(item, (*path, name))
         case list() | tuple():
             for number, item in enumerate(value):
-                _check_plain(item, (*path, str(number)))
+                check_plain(item, (*path, str(number)))
         case float() if not math.isfinite(value):
             raise ConfigError(f"{key}: {value!r} is not a finite number")
         case str() if "\n" in value:
@@ -115,48 +103,3 @@ def _check_plain(value: Any, path: tuple[str, ...]) -> None:
             return
         case _:
             raise ConfigError(f"{key}: {value!r} is read as a {type(value).__name__}; put it in quotes")
-
-
-def _whole(_: Any, value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-# JSON Schema takes 1.0 for an integer.
-Validator = jsonschema.validators.extend(
-    jsonschema.Draft202012Validator,
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _whole),
-)
-
-
-def _cause(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
-    """Of alternatives none of which fits, what is wrong in the one that is meant."""
-    if error.validator != "oneOf":
-        return error
-    branches: dict[int, list[jsonschema.ValidationError]] = {}
-    for part in error.context:
-        branches.setdefault(part.schema_path[0], []).append(part)
-    meant = [parts for parts in branches.values() if not any(part.validator == "const" for part in parts)]
-    return _cause(meant[0][0]) if meant else error
-
-
-def _blamed(error: jsonschema.ValidationError) -> str:
-    """The key whose file is to be named: an unknown key itself, not what it stands in."""
-    keys = list(map(str, error.absolute_path))
-    if error.validator == "additionalProperties":
-        keys += [key for key in error.instance if key not in error.schema.get("properties", {})][:1]
-    return ".".join(keys)
-
-
-def _explain(error: jsonschema.ValidationError) -> str:
-    match error.validator:
-        case "additionalProperties":
-            known = ", ".join(error.schema.get("properties", {}))
-            return f"{error.message.replace('Additional properties are not allowed', 'unknown key')}; known are {known}"
-        case "type" if isinstance(error.instance, str) and "number" in str(error.validator_value):
-            return error.message + hyper._yaml_hint(error.instance, float)
-        case "oneOf":
-            kinds = ", ".join(branch["properties"]["kind"]["const"] for branch in error.validator_value)
-            given = error.instance.get("kind") if isinstance(error.instance, dict) else error.instance
-            return f"kind {given!r} is not one of {kinds}"
-        case _:
-            return error.message

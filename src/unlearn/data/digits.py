@@ -6,11 +6,10 @@ set has no official split here, so a stratified one is drawn with a fixed seed.
 
 import numpy as np
 
-from unlearn.api.data import DataError, Fraction, Images, Seed, Source, dataclass
+from unlearn.api.data import DataError, Fraction, Images, Section, Seed, Source
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     test_fraction: Fraction = 0.25
     seed: Seed = 0
 

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from unlearn.api.data import DataError, Folder, Images, Natural, Source, dataclass, decode, stack
+from unlearn.api.data import DataError, Folder, Images, Natural, Section, Source, decode, stack
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 CHUNK = 1024
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     root: Folder
     train: str = "train"
     test: str = "val"

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from unlearn.api.data import Budget, DataError, File, Images, Natural, Source, dataclass, decode, stack
+from unlearn.api.data import Budget, DataError, File, Images, Natural, Section, Source, decode, stack
 
 CHUNK = 4096
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     """``max_train`` and ``max_test`` take the first images of each file only."""
 
     train: File

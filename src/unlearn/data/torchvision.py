@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-from unlearn.api.data import DataError, Images, Source, dataclass
+from unlearn.api.data import DataError, Images, Section, Source
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     dataset: Literal["cifar10", "cifar100", "svhn", "fashion-mnist"]
     root: str = "data"
     download: bool = True

@@ -43,6 +43,7 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
     looks |= {s: {"color": "0.4", "marker": marker} for s, marker in settings.markers.items() if s in scopes}
     handles = [plt.Line2D([], [], ls="", label=label, **look) for label, look in looks.items()]
     figure.legend(handles=handles, loc="outside right center")
+    figure.set_figwidth(figure.get_figwidth() + 1.6)
     return figure
 
 

@@ -25,10 +25,11 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
     without a result; colours are the gap to retrain."""
     metrics = [metric for metric in METRICS if metric in set(frame["metric"])]
     columns, rows = groups(frame), list(dict.fromkeys(zip(frame["method"], frame["scope"], strict=True)))
+    labels = [name(m) if m in CONTROLS and s == ALL else f"{name(m)}, {s}" for m, s in rows]
     figure, axes = plt.subplots(
         1,
         len(columns),
-        figsize=(3.3 * len(columns) + 1.2, 0.2 * len(rows) + 1.2),
+        figsize=(3.3 * len(columns) + 0.07 * max(map(len, labels)) + 0.8, 0.2 * len(rows) + 1.2),
         squeeze=False,
         sharey=True,
         layout="constrained",
@@ -43,7 +44,6 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
             text = "—" if np.isnan(mean[y, x]) else f"{mean[y, x]:.1f}"
             axis.text(x, y, text, ha="center", va="center", fontsize=6.5, color=colour)
         axis.set_xticks(range(len(metrics)), [METRICS[metric] for metric in metrics])
-        labels = [name(m) if m in CONTROLS and s == ALL else f"{name(m)}, {s}" for m, s in rows]
         axis.set_yticks(range(len(rows)), labels)
         axis.tick_params(length=0)
         axis.grid(visible=False)

@@ -12,10 +12,10 @@ RUN = [
 CELL = RUN[:-1]
 RUN_KEY = tuple(name for name, _ in RUN)
 CELL_KEY = tuple(name for name, _ in CELL)
-# Shadow models have splits and seeds of their own.
+# Shadow models have their own splits and seeds.
 SHADOWED = [column for column in CELL if column[0] != "forget"]
 SHADOWED_KEY = tuple(name for name, _ in SHADOWED)
-# The keys that a metric may need; null where they do not apply.
+# The keys of a metric; null where they do not apply.
 DETAIL = [
     ("role", pa.string()),
     ("attack", pa.string()),

@@ -1,8 +1,7 @@
-"""Files that appear whole, and folders that are private."""
+"""Files that appear whole."""
 
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,18 +20,3 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def temporary(name: str) -> Path:
-    """The path of a folder of this user's below TMPDIR."""
-    return Path(tempfile.gettempdir()) / f"unlearn-{os.getuid()}-{name}"
-
-
-def private(name: str) -> Path:
-    """That folder, which only this user can enter. Raises PermissionError if others can."""
-    folder = temporary(name)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{folder} is not private to this user")
-    return folder

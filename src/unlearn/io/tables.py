@@ -1,8 +1,7 @@
 """The only way to declare, write and read a table.
 
-pyarrow alone silently accepts missing, extra, null and mistyped columns and
-repeated keys; the writer here refuses all five. A file is written beside its place and renamed, so
-what lies at a path is whole.
+pyarrow alone accepts missing, extra, null and mistyped columns and repeated keys without a word; the writer here
+refuses all five. A file is written under another name and renamed at the end, so a file that exists is complete.
 """
 
 import json
@@ -26,25 +25,28 @@ from unlearn.run import Run
 
 META = b"unlearn"
 COMPRESSION = "zstd"
-ROW_GROUP = 1 << 24  # bytes in memory, at least
+ROW_GROUP = 1 << 24  # fewest bytes in memory, but for the last one of a file
 
 
 class TableError(ValueError):
-    """A table that does not hold what its declaration says; the message names file and column."""
+    """A table that does not match its declaration; the message names file and column."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """``key`` columns identify a row (null counts as a value); ``nullable`` columns may hold nulls; only a
-    table that may be ``empty`` can be without rows. ``whole``: how the table of the whole study is made, if there is
-    one: "collected" from the runs, "analysed" from other tables, or "chosen" before any run is attacked."""
+    """The declaration of a table.
+
+    ``key`` columns identify a row (null counts as a value), ``nullable`` columns may hold nulls, and only a table that
+    may be ``empty`` can be without rows. ``whole`` says how the table of the whole study is made, if there is one:
+    "collected" from the runs, "analysed" from other tables, or "built" before any run is attacked.
+    """
 
     name: str
     columns: Sequence[tuple[str, pa.DataType]]
     key: Sequence[str]
     nullable: Sequence[str] = ()
     empty: bool = False
-    whole: Literal["", "collected", "analysed", "chosen"] = ""
+    whole: Literal["", "collected", "analysed", "built"] = ""
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -58,10 +60,13 @@ def named(name: str) -> Table:
 
 
 class Writer:
-    """Append record batches to a file of one table; the file appears when all went well.
+    """Writes a table in batches; the file appears at the end of the context, if there was no error.
 
-    Raises TableError for missing, extra or mistyped columns, nulls, NaN or infinite numbers,
-    repeated keys, and a table without rows.
+    ``more`` is metadata (``settings`` and whatever the stage adds); where the file comes from is added to it. If a
+    ``run`` is given, its identity is added to every row.
+
+    Raises TableError for missing, extra or mistyped columns, nulls, NaN or infinite numbers, repeated keys, and a table
+    without rows.
     """
 
     def __init__(self, table: Table, path: str | Path, more: Mapping[str, Any], run: Run | None = None):
@@ -82,7 +87,7 @@ class Writer:
         return self
 
     def write(self, columns: Mapping[str, Any]) -> None:
-        """``columns``: name → array-like of one length; the run identity is added if one was given."""
+        """Append a batch: name → array-like, all of one length."""
         columns = dict(columns)
         if self.run is not None:
             length = len(next(iter(columns.values())))
@@ -92,8 +97,8 @@ class Writer:
         self._add(batch)
 
     def append(self, part: pa.Table) -> None:
-        """A whole table of one run (or model, or cell), as ``read`` gave it. Its rows differ among themselves, so that
-        of all the parts only the runs are compared, and their keys need not be kept."""
+        """Append the whole table of one run (or model, or cell), as ``read`` returns it. Its rows are known to differ
+        from each other, so only the runs of all parts are compared, and no keys are kept."""
         columns = [name for name in self.table.key if name in RUN_KEY]
         runs = part.select(columns).group_by(columns).aggregate([]).to_pylist()
         for run in runs:
@@ -110,7 +115,7 @@ class Writer:
             self._flush()
 
     def _flush(self) -> None:
-        """A row group of what waits: one of each run's metrics would cost more memory than its rows."""
+        """Write the batches that wait as one row group: a group per run would take more memory than its rows."""
         if self.waiting:
             self.parquet.write_table(pa.concat_tables(self.waiting))
             self.waiting, self.waiting_bytes = [], 0
@@ -180,7 +185,7 @@ def _compatible(given: pa.DataType, wanted: pa.DataType) -> bool:
 
 
 def _check_unique(keys: pa.Table, columns: Sequence[str], where: str) -> None:
-    # Most key columns of a run's table are constant; leaving them out makes this ten times faster.
+    # Most key columns of a run's table are constant; without them this is ten times faster.
     varying = [c for c in columns if len(pc.unique(keys[c])) > 1] or [columns[0]]
     distinct = len(keys.select(varying).group_by(varying).aggregate([]))
     if distinct != len(keys):
@@ -190,7 +195,7 @@ def _check_unique(keys: pa.Table, columns: Sequence[str], where: str) -> None:
 def write(
     table: Table, path: str | Path, columns: Mapping[str, Any], metadata: Mapping[str, Any], run: Run | None = None
 ) -> None:
-    """Write a whole table at once; see ``Writer``. ``columns`` may be a pandas DataFrame."""
+    """Write a table in one batch; see ``Writer``. ``columns`` may be a pandas DataFrame."""
     with Writer(table, path, metadata, run) as writer:
         writer.write({column: columns[column] for column in columns})
 
@@ -207,8 +212,10 @@ def matrix(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def read(table: Table, path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table and check that the file is one. Raises TableError naming the file, and RunFailed for
-    the table of a run that failed."""
+    """Read a table, or some ``columns`` of it.
+
+    Raises TableError naming the file if it is not such a table, and RunFailed for the table of a run that failed.
+    """
     try:
         file = pq.ParquetFile(path)
     except FileNotFoundError:
@@ -225,7 +232,8 @@ def read(table: Table, path: str | Path, columns: Sequence[str] | None = None) -
 
 
 def metadata(path: str | Path) -> dict[str, Any]:
-    """What the writer recorded about the file: settings, provenance, and what the stage added."""
+    """What the writer recorded: settings, where the file comes from, and what the stage added. Raises TableError for a
+    file without it."""
     try:
         raw = (pq.read_schema(path).metadata or {}).get(META)
     except FileNotFoundError:

@@ -29,7 +29,6 @@ from unlearn.api.methods import (
     Positive,
     Share,
     Training,
-    dataclass,
     fit,
 )
 
@@ -40,7 +39,6 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):
     epochs: Count = 1
     lr: NonNegative = 1e-4

@@ -24,7 +24,6 @@ from unlearn.api.methods import (
     ModelError,
     NonNegative,
     Training,
-    dataclass,
     fit,
     head,
     learning_rate,
@@ -39,7 +38,6 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):
     lr: NonNegative = 1e-5
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from unlearn.api.methods import Batch, Classifier, MethodContext, NonNegative, Positive, Training, dataclass, fit
+from unlearn.api.methods import Batch, Classifier, MethodContext, NonNegative, Positive, Training, fit
 
 DATA_ROLES = ("forget",)
 TUNING_GRID = {
@@ -23,7 +23,6 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):
     """``bound`` is the step in [0, 1] pixels; 1e-5 is the official rate on CIFAR-10."""
 

@@ -5,7 +5,7 @@ Goel et al. 2022, "Towards Adversarial Evaluations for Inexact Machine Unlearnin
 (Fan et al. 2024: 10 epochs, learning rate 0.01).
 """
 
-from unlearn.api.methods import Classifier, MethodContext, Training, dataclass, fit
+from unlearn.api.methods import Classifier, MethodContext, Training, fit
 
 DATA_ROLES = ("retain",)
 TUNING_GRID = {
@@ -14,7 +14,6 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):
     pass
 

@@ -30,7 +30,7 @@ from unlearn.api.methods import (
     MethodContext,
     Natural,
     NonNegative,
-    dataclass,
+    Section,
     head,
     scopes,
     to_float,
@@ -40,8 +40,7 @@ DATA_ROLES = ("retain",)
 TUNING_GRID = {"alpha": (1e-8, 3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5)}
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     alpha: NonNegative = 1e-6
     samples: Budget = None
     batch_size: Natural = 8

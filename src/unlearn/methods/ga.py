@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from unlearn.api.methods import Batch, Classifier, Count, MethodContext, NonNegative, Positive, Training, dataclass, fit
+from unlearn.api.methods import Batch, Classifier, Count, MethodContext, NonNegative, Positive, Training, fit
 
 DATA_ROLES = ("forget",)
 TUNING_GRID = {
@@ -28,7 +28,6 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):
     epochs: Count = 5
     lr: NonNegative = 1e-4

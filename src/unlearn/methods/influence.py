@@ -38,7 +38,7 @@ from unlearn.api.methods import (
     Natural,
     NonNegative,
     Positive,
-    dataclass,
+    Section,
     scopes,
     to_float,
 )
@@ -51,8 +51,7 @@ log = logging.getLogger("unlearn")
 Weights = dict[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     alpha: NonNegative = 1.0
     damping: Positive = 0.01
     samples: Budget = 1000

@@ -21,7 +21,6 @@ from unlearn.api.methods import (
     NonNegative,
     Training,
     cross_entropy,
-    dataclass,
     fit,
 )
 
@@ -32,7 +31,6 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):
     gamma: NonNegative = 1e-4
     plain_epochs: Count = 0

@@ -32,7 +32,6 @@ from unlearn.api.methods import (
     Natural,
     NonNegative,
     Training,
-    dataclass,
     fit,
     mixture,
     to_float,
@@ -45,7 +44,6 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):
     epochs: Count = 5
     lr: NonNegative = 0.001

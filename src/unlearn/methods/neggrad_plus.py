@@ -31,7 +31,6 @@ from unlearn.api.methods import (
     Share,
     Training,
     cross_entropy,
-    dataclass,
     fit,
 )
 
@@ -42,7 +41,6 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):
     epochs: Count = 5
     momentum: Share = 0.0

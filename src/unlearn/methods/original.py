@@ -1,12 +1,11 @@
 """Control: nothing is forgotten. The pretrained model as it is."""
 
-from unlearn.api.methods import Classifier, MethodContext, dataclass
+from unlearn.api.methods import Classifier, MethodContext, Section
 
 DATA_ROLES = ()
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     pass
 
 

@@ -7,12 +7,11 @@ The initialisation and data order come from the same streams as in pretraining, 
 without anything to forget is pretraining.
 """
 
-from unlearn.api.methods import Classifier, MethodContext, Training, dataclass, fit, scopes
+from unlearn.api.methods import Classifier, MethodContext, Training, fit, scopes
 
 DATA_ROLES = ("retain",)
 
 
-@dataclass(frozen=True)
 class Settings(Training):
     pass
 

@@ -19,7 +19,7 @@ from typing import Literal
 
 import torch
 
-from unlearn.api.methods import Batch, Classifier, MethodContext, Training, dataclass, fit
+from unlearn.api.methods import Batch, Classifier, MethodContext, Training, fit
 
 DATA_ROLES = ("retain", "forget")
 TUNING_GRID = {
@@ -28,7 +28,6 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):
     order: Literal["sequential", "mixed"] = "sequential"
     relabel: Literal["epoch", "once"] = "epoch"

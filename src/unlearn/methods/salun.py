@@ -20,7 +20,6 @@ from unlearn.api.methods import (
     NonNegative,
     Share,
     Training,
-    dataclass,
     fit,
     scopes,
     to_float,
@@ -34,7 +33,6 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):
     lr: NonNegative = 0.013
     order: Literal["sequential", "mixed"] = "sequential"

@@ -25,7 +25,6 @@ from unlearn.api.methods import (
     NonNegative,
     Positive,
     Training,
-    dataclass,
     fit,
 )
 
@@ -36,7 +35,6 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):
     epochs: Count = 3
     lr: NonNegative = 5e-4

@@ -25,7 +25,7 @@ from unlearn.api.methods import (
     MethodContext,
     Natural,
     NonNegative,
-    dataclass,
+    Section,
     scopes,
     to_float,
 )
@@ -36,8 +36,7 @@ TUNING_GRID = {"alpha": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)}
 log = logging.getLogger("unlearn")
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     alpha: NonNegative = 10.0
     dampening: NonNegative = 1.0
     batch_size: Natural = 128

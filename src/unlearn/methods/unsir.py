@@ -30,7 +30,6 @@ from unlearn.api.methods import (
     NonNegative,
     Positive,
     Training,
-    dataclass,
     fit,
     mixture,
 )
@@ -43,7 +42,6 @@ TUNING_GRID = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(Training):
     """``epochs`` and ``lr`` are those of the impairing step."""
 
@@ -72,7 +70,7 @@ def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> No
     fit(model, settings, context, lambda epoch: mixture(context, some, noise, epoch, settings.batch_size, "impair"))
 
     repair = replace(context, data={"repair": some}, history=[])
-    recipe = replace(settings, epochs=settings.repair_epochs, lr=settings.repair_lr)
+    recipe = settings.model_copy(update={"epochs": settings.repair_epochs, "lr": settings.repair_lr})
     fit(model, recipe, repair, lambda epoch: repair.batches("repair", epoch, settings.batch_size))
     context.history += [{**row, "epoch": settings.epochs + row["epoch"]} for row in repair.history]
 

@@ -82,10 +82,15 @@ def compute(run: Evidence) -> Rows:
 
 def compute_relative(run: Evidence, references: References) -> Rows:
     """n counts the images of the smallest class."""
-    for name, reference in vars(references).items():
-        labels, own, other = run.beside(reference, "test")
-        (_, values, sizes), (_, theirs, _) = (per_class(labels, x.argmax(1) == labels) for x in (own, other))
-        smallest = int(sizes.min())
-        yield Row(f"induced_disparity_{name}", float(np.ptp(values - theirs)), smallest, role="test")
-        if reference is references.retrain:
-            yield Row("class_disparity_gap", float(abs(np.ptp(values) - np.ptp(theirs))), smallest, role="test")
+    for control, reference in vars(references).items():
+        own, theirs, smallest = _accuracies(run, reference)
+        yield Row(f"induced_disparity_{control}", float(np.ptp(own - theirs)), smallest, role="test")
+    own, theirs, smallest = _accuracies(run, references.retrain)
+    yield Row("class_disparity_gap", float(abs(np.ptp(own) - np.ptp(theirs))), smallest, role="test")
+
+
+def _accuracies(run: Evidence, reference: Evidence) -> tuple[np.ndarray, np.ndarray, int]:
+    """Accuracy per class of both, on the same test images, and the size of the smallest class."""
+    labels, *logits = run.beside(reference, "test")
+    (_, own, sizes), (_, theirs, _) = (per_class(labels, each.argmax(1) == labels) for each in logits)
+    return own, theirs, int(sizes.min())

@@ -8,21 +8,14 @@ layer1 | layer2-3 | layer4 + fc; a transformer of depth 6 gives embedding + bloc
 one final norm and head.
 """
 
-import re
-
 import torch
 from timm.models._manipulate import group_with_matcher
 from torch import nn
 
+from unlearn.config.scope_grammar import THIRDS, ScopeError, parse
 from unlearn.run import ALL
 
-THIRDS = ("first", "intermediate", "last")
-GROUPS = re.compile(r"groups(\d+)(?:-(\d+))?")
 UNMATCHED = "\0"
-
-
-class ScopeError(ValueError):
-    """A scope that the model does not have."""
 
 
 def groups(model: nn.Module) -> dict[str, int]:
@@ -68,21 +61,20 @@ def thirds(model: nn.Module) -> dict[str, int]:
 def members(model: nn.Module, scope: str) -> frozenset[str]:
     """Names of the parameters, buffers and stateless modules inside a scope.
 
-    ``scope`` is "all", thirds joined by "+", or a range of groups such as "groups3-5", ends included.
-    Raises ScopeError for anything else, and for a range that the model does not have.
+    Raises ScopeError for what is no scope (``unlearn.config.scope_grammar``), and for one that the model does not have.
     """
     if scope == ALL:
         return frozenset([*model.state_dict(), *(name for name, _ in model.named_modules())])
-    if found := GROUPS.fullmatch(scope):
-        first, last = int(found[1]), int(found[2] or found[1])
+    try:
+        part = parse(scope)
+    except ScopeError as error:
+        raise ScopeError(f"scope {scope!r} {error}") from None
+    if isinstance(part, range):
         group = groups(model)
-        if not first <= last <= max(group.values()):
-            raise ScopeError(f"scope {scope!r}: model {model.spec.model!r} has groups 0 to {max(group.values())}")
-        return frozenset(name for name, s in group.items() if first <= s <= last)
-    if unknown := [part for part in scope.split("+") if part not in THIRDS]:
-        raise ScopeError(f"scope {scope!r}: {unknown[0]!r} is not one of {', '.join(THIRDS)}, all, groupsA-B")
-    wanted = {THIRDS.index(part) for part in scope.split("+")}
-    return frozenset(name for name, third in thirds(model).items() if third in wanted)
+        if part[-1] > max(group.values()):
+            raise ScopeError(f"model {model.spec.model!r} has groups 0 to {max(group.values())}")
+        return frozenset(name for name, number in group.items() if number in part)
+    return frozenset(name for name, third in thirds(model).items() if THIRDS[third] in part)
 
 
 def freeze(model: nn.Module, scope: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unlearn.io import files
 from unlearn.io.catalogue import TABLES
-from unlearn.provenance import records
+from unlearn.provenance import records, sources
 
 NAMES = (".tar.gz", ".tgz")
 WIDE = {f"{name}.parquet" for name, table in TABLES.items() if table.whole}
@@ -58,4 +58,6 @@ def chosen(study: Path) -> Iterator[Path]:
     for folder in ("figures", "tables"):
         yield from (study / folder).glob("[!.]*")
     yield from (path for path in study.glob("*.parquet") if path.name in WIDE)
-    yield from study.rglob(f"{records.FOLDER}/*.json")
+    for folder, names in sources.walk(study):
+        if Path(folder).name == records.FOLDER:
+            yield from (Path(folder, name) for name in names if name.endswith(".json"))

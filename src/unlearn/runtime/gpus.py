@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from unlearn.io import files
+from unlearn.runtime import folders
 
 _held: list[FileLock] = []  # until this process ends, however it ends
 
@@ -28,7 +28,7 @@ def take() -> None:
 @cache
 def chosen(gpus: Sequence[str]) -> int:
     """Index of the GPU that the fewest processes hold, the first of equals. This process holds it from now on."""
-    folder = files.private("gpus")
+    folder = folders.private("gpus")
     with FileLock(folder / "choice.lock"):
         places = [_held_places(folder, gpu) for gpu in gpus]
         index = min(range(len(gpus)), key=lambda i: len(places[i]))

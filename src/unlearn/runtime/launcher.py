@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from unlearn.io import files
 from unlearn.provenance import records
+from unlearn.runtime.folders import private, temporary
 from unlearn.runtime.fork_server import PRELOAD
 
 OWNER = "UNLEARN_FORK_SERVER_OWNER"  # pid of the workflow process; unset: each job runs in a process of its own
@@ -35,7 +35,7 @@ class Unavailable(RuntimeError):
 
 def offer() -> None:
     """Let the jobs that this process starts use fork servers, unless TMPDIR is too long for the address of one."""
-    folders = [files.temporary(f"{os.getpid()}-{kind}") for kind in PRELOAD]
+    folders = [temporary(f"{os.getpid()}-{kind}") for kind in PRELOAD]
     if any(len(os.fsencode(_address(folder))) > LONGEST_ADDRESS for folder in folders):
         print(
             f"{folders[0].parent}: a shorter TMPDIR would allow fork servers; now each job takes seconds to load its "
@@ -65,6 +65,7 @@ def launch(snakemake: Any) -> None:
         "log": snakemake.log[0],
         "threads": snakemake.threads,
         "checkpoint_seconds": snakemake.config["checkpoint_seconds"],
+        "layers": snakemake.config.get("layers"),
     }
     status = _status(request)
     if status == KILLED:
@@ -116,7 +117,7 @@ def runs_models(stage: str) -> bool:
 
 def _connect(kind: str) -> socket.socket:
     try:
-        folder = files.private(f"{os.environ[OWNER]}-{kind}")  # whoever can connect can run code
+        folder = private(f"{os.environ[OWNER]}-{kind}")  # whoever can connect can run code
         if connection := _dial(_address(folder)):
             return connection
         from filelock import FileLock

@@ -40,6 +40,7 @@ def run(request: dict[str, Any]) -> int:
         arguments = request["arguments"]
         if "device" in inspect.signature(stage).parameters:
             arguments["device"] = _prepare(request["device"], request["threads"])
+            _look_ahead(stage, request)
         with records.entry(request) as inputs:
             try:
                 _call(stage, request, inputs)
@@ -60,6 +61,17 @@ def run(request: dict[str, Any]) -> int:
 def _stage(module: str) -> Any:
     """The function of a stage, which has the name of its module."""
     return getattr(importlib.import_module(module), module.rpartition(".")[2])
+
+
+def _look_ahead(stage: Any, request: dict[str, Any]) -> None:
+    """Before a job trains: raise for a scope or an architecture of its study that cannot be, be it another job's."""
+    from unlearn.stages import layers
+    from unlearn.training.artifacts import TrainingSettings
+
+    study, kind = request.get("layers"), get_type_hints(stage).get("settings")
+    if study and isinstance(kind, type) and issubclass(kind, TrainingSettings):
+        settings = layers.LayersSettings(**study["settings"])
+        layers.check(study["table"], request["files"]["dataset"], settings, request["arguments"]["device"])
 
 
 def _call(stage: Any, request: dict[str, Any], inputs: dict[str, str]) -> None:

@@ -10,14 +10,14 @@ from unlearn.config import plugins
 from unlearn.io import tables
 
 
-def figure(name: str, radii: str, pdf: str, png: str, csv: str, settings: ReportSettings, **needs: str) -> None:
-    """Draw a figure from the tables that it ``needs``; the CSV holds exactly the plotted numbers.
+def figure(name: str, pdf: str, png: str, csv: str, settings: ReportSettings, **inputs: str) -> None:
+    """Draw a figure. ``inputs``: the tables that it needs, and radii; the CSV holds exactly the plotted numbers.
 
     Raises FigureError where there are none.
     """
     module = plugins.load("figures", name)
-    settings = replace(settings, headline_eps=headlines(radii, settings.threat_norms))
-    frames = {need: tables.read(tables.named(need), needs[need]).to_pandas() for need in module.NEEDS}
+    settings = replace(settings, headline_eps=headlines(inputs["radii"], settings.threat_norms))
+    frames = {need: tables.read(tables.named(need), inputs[need]).to_pandas() for need in module.NEEDS}
     frame = module.data(frames, settings)
     if not isinstance(frame, pd.DataFrame) or frame.empty:
         raise FigureError(f"figure {name!r} has nothing to plot; are its metrics in the config?")

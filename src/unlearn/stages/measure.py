@@ -32,35 +32,28 @@ def measure(
     metrics: Sequence[str],
     retrain_metrics: str | None = None,
 ) -> None:
-    """``metrics``: names of metric files; ``retrain_*`` and ``original_*``: tables of exact retraining
-    and of the original for the same architecture, forget set and seed. ``retrain_metrics`` is None
-    where this run is exact retraining.
+    """``metrics``: names of metric files; ``retrain_*`` and ``original_*``: tables of the controls with the same
+    architecture, forget set and seed. ``retrain_metrics`` is None where this run is exact retraining.
 
-    Raises MetricError naming the metric that is not defined here, or a reference that is missing or
-    another run's.
+    Raises MetricError naming the metric that is not defined here, or a reference that is missing or another run's.
     """
     exact = (run.method, run.scope) == REFERENCE
     if retrain_metrics is None and not exact:
         raise MetricError(f"{run.method}-{run.scope} needs the metrics of exact retraining")
-    evidence = load(predictions, adversarial, activations, cost)
+    retrain = Evidence(*_predicted(_control(PREDICTIONS, retrain_predictions, run, RETRAIN)))
+    original = Evidence(*_predicted(_control(PREDICTIONS, original_predictions, run, ORIGINAL)))
+    known = None if exact else _control(METRICS, retrain_metrics, run, RETRAIN).to_pandas()
+    evidence, rows = load(predictions, adversarial, activations, cost), []
     modules = {name: plugins.load("metrics", name) for name in metrics}
-    absolute = [
-        row for name, m in modules.items() if hasattr(m, "compute") for row in _compute(name, m.compute, evidence)
-    ]
-    evidence = replace(evidence, metrics=frame(absolute))
-    known = evidence.metrics if exact else _control(METRICS, retrain_metrics, run, RETRAIN).to_pandas()
-    references = References(
-        Evidence(*_predicted(_control(PREDICTIONS, retrain_predictions, run, RETRAIN)), metrics=known),
-        Evidence(*_predicted(_control(PREDICTIONS, original_predictions, run, ORIGINAL))),
-    )
-    relative = [
-        row
-        for name, m in modules.items()
-        if hasattr(m, "compute_relative")
-        for row in _compute(name, m.compute_relative, evidence, references)
-    ]
-    columns = frame(absolute + relative)
-    tables.write(METRICS, out, columns, {"settings": {"metrics": list(metrics)}}, run)
+    for name, module in modules.items():
+        if hasattr(module, "compute"):
+            rows += _compute(name, module.compute, evidence)
+    evidence = replace(evidence, metrics=frame(rows))
+    references = References(replace(retrain, metrics=evidence.metrics if exact else known), original)
+    for name, module in modules.items():
+        if hasattr(module, "compute_relative"):
+            rows += _compute(name, module.compute_relative, evidence, references)
+    tables.write(METRICS, out, frame(rows), {"settings": {"metrics": list(metrics)}}, run)
 
 
 def load(predictions: str, adversarial: Sequence[str], activations: str, cost: str) -> Evidence:

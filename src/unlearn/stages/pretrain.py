@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from unlearn.config.settings import Training, build
+from unlearn.config.settings import Training
 from unlearn.io.progress import NOTHING, Progress
 from unlearn.models import checkpoint, images
 from unlearn.models.classifier import Classifier
 from unlearn.models.cost_meter import Meter
 from unlearn.models.device import prepare
 from unlearn.run import Run
-from unlearn.training.artifacts import TrainingSettings, model_spec, starting_model, write
+from unlearn.training.artifacts import TrainingSettings, starting_model, write
 from unlearn.training.context import MethodContext
 from unlearn.training.loop import fit
 
@@ -31,22 +31,19 @@ def pretrain(
     progress: Progress = NOTHING,
 ) -> None:
     """Train the original model on the whole training split; write weights, history, cost, and the weights
-    after every ``follow`` epochs but the last (none if 0).
-
-    Raises ModelError or ProbeError, before any training, for an architecture that cannot go through the study.
-    """
+    after every ``follow`` epochs but the last (none if 0)."""
     device = prepare(device)
-    recipe = build(Training, settings.method, "train")
+    recipe = Training(**settings.method)
     context = MethodContext(
         run.seed,
-        model_spec(dataset, settings.model),
+        images.model_spec(dataset, settings.model),
         {"retain": images.training_set(dataset).to(device)},  # by the streams of retraining
         device,
         augment=settings.augment,
         precision=settings.precision,
         progress=progress,
     )
-    net, album = starting_model(context, None, run.arch), Album(range(follow, recipe.epochs, follow) if follow else ())
+    net, album = starting_model(context, None), Album(range(follow, recipe.epochs, follow) if follow else ())
     with Meter(net, context.device) as context.meter:
         batches = partial(context.batches, "retain", size=recipe.batch_size)
         fit(net, recipe, context, batches, after_epoch=album.take, beside=[album])

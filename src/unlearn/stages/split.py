@@ -1,6 +1,7 @@
 """split: which training images are to be forgotten. One split serves every later stage."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,14 @@ def _choose(ids: np.ndarray, labels: np.ndarray, classes: list[str], settings: d
 def _listed(path: Path, key: str) -> list[int]:
     found = []
     try:
-        lines = path.read_text().split("\n")
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SplitError(f"{key}: {path}: {error}") from None
     for number, line in enumerate(lines, 1):
         if line.strip():
-            try:
-                found.append(int(line))
-            except ValueError:
-                raise SplitError(f"{key}: {path}, line {number}: {line!r} is not an id") from None
+            if not re.fullmatch("[0-9]+", line.strip()):  # int() also takes 1_0 and other alphabets' digits
+                raise SplitError(f"{key}: {path}, line {number}: {line!r} is not an id")
+            found.append(int(line))
     if len(set(found)) != len(found):
         raise SplitError(f"{key}: {path} lists an id twice")
     return found

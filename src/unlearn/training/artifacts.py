@@ -9,9 +9,8 @@ import torch
 from unlearn.io import tables
 from unlearn.io.schema.cost import COST
 from unlearn.io.schema.history import HISTORY
-from unlearn.models import checkpoint, classifier, images
-from unlearn.models.classifier import Classifier, ModelError, Spec
-from unlearn.models.normalization import ProbeError, normalization_layers
+from unlearn.models import checkpoint, classifier
+from unlearn.models.classifier import Classifier
 from unlearn.run import ORIGINAL, Run
 from unlearn.training.context import MethodContext
 
@@ -30,25 +29,15 @@ class TrainingSettings:
     model: dict[str, Any] | None = None
 
 
-def model_spec(dataset: str, model: dict[str, Any]) -> Spec:
-    """The spec of a config's architecture for a dataset's classes and image shape."""
-    classes, shape = images.describe(dataset)
-    return Spec(classes=len(classes), shape=shape, **model)
+def starting_model(context: MethodContext, original: str | None) -> Classifier:
+    """The ``original`` weights, or the initialisation of pretraining. Raises ModelError for a model that does not suit
+    the images.
 
-
-def starting_model(context: MethodContext, original: str | None, arch: str) -> Classifier:
-    """The ``original`` weights, or the initialisation of pretraining. Raises ModelError or ProbeError naming
-    the architecture if it does not suit the images, or has nothing to measure a fairness-gap on.
-
-    Every model is tried on two images before its time is taken, the loaded ones too: the first forward pass of a
-    process costs 10 ms more than others (ResNet-10, CPU), which would favour those that had one.
+    Every model is tried on two images before its time is taken: the first forward pass of a process costs 10 ms more
+    than others (ResNet-10, CPU).
     """
-    try:
-        net = checkpoint.load(original, str(context.device)) if original else context.fresh_model("init")
-        classifier.check(net)
-        normalization_layers(net)
-    except (ModelError, ProbeError) as error:
-        raise type(error)(f"settings.archs.{arch}: {error}") from error
+    net = checkpoint.load(original, str(context.device)) if original else context.fresh_model("init")
+    classifier.check(net)
     return net
 
 

@@ -1,1 +1,1 @@
-"""The tables: one module each, with its columns, their types and the key that makes a row unique."""
+"""The declarations of tables: module ``x`` holds ``X``. An edit of one leaves the results alone that do not use it."""

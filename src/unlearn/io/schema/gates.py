@@ -16,6 +16,6 @@ GATES = Table(
         ("n", pa.int64()),
     ],
     [*RUN_KEY, "gate", "attack", "against"],
-    ["against", "value", "passed", "n"],  # null where the study has nothing to hold the attack against
+    ["against", "value", "passed", "n"],  # null where the study has nothing to compare the attack with
     whole="analysed",
 )

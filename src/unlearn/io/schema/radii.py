@@ -6,5 +6,5 @@ RADII = Table(
     "radii",
     [("threat_norm", pa.string()), ("eps", pa.float64()), ("headline", pa.bool_())],
     ["threat_norm", "eps"],
-    whole="chosen",
+    whole="built",
 )

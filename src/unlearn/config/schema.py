@@ -1,0 +1,275 @@
+"""The keys of a config: types, ranges, defaults and descriptions.
+
+``workflow/schemas/config.schema.json``, for editors, and ``docs/config.md`` are generated from these classes.
+"""
+
+from collections.abc import Hashable
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
+
+from unlearn.config import scope_grammar
+from unlearn.config.settings import Budget, Count, File, Fraction, NonNegative, Section, Seed, Share, Training
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+def _distinct(items: list[Any]) -> list[Any]:
+    if twice := [item for item in items if items.count(item) > 1]:
+        raise ValueError(f"has {twice[0]!r} twice")
+    return items
+
+
+def _known(scope: str) -> str:
+    scope_grammar.parse(scope, between=": ")
+    return scope
+
+
+Several = Annotated[
+    list[Item], Field(min_length=1), AfterValidator(_distinct), Field(json_schema_extra={"uniqueItems": True})
+]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Text = Annotated[str, Field(min_length=1)]
+Scope = Annotated[
+    str, AfterValidator(_known), Field(json_schema_extra={"pattern": f"^({scope_grammar.pattern(': ')})$"})
+]
+Values = dict[str, Any]  # settings of a plug-in, which its own declaration checks
+
+
+class DataSource(Section):
+    """Where images come from; the other keys are the settings of the source."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    """A file of src/unlearn/data."""
+
+
+class Normalize(Section):
+    """Constants that are part of the model, for pixels in [0, 1]; not measured, so that no forgotten image leaves a
+    trace in them."""
+
+    mean: list[Share] = Field(min_length=1)
+    """Mean per channel, or a single number."""
+    std: list[Annotated[float, Field(ge=0.001, le=1000)]] = Field(min_length=1)
+    """Deviation per channel, or a single number."""
+
+
+class Augment(Section):
+    """Augmentation in training, also during unlearning; none in evaluation."""
+
+    crop: Count = 0
+    """Zero padding in pixels before a random crop back to size; 0 for none."""
+    flip: bool = False
+    """Whether to mirror half of the images."""
+
+
+class Radii(Section):
+    """The radii of attacks, for pixels in [0, 1]."""
+
+    eps: list[Annotated[float, Field(ge=0.0001, le=1000)]] = Field(min_length=1)
+    """Ascending radii; float32 cannot tell smaller ones from rounding."""
+    headline: float
+    """The one of eps that summary figures and the main table show."""
+
+
+GivenOrCalibrate = Annotated[
+    Annotated[Radii, Tag("given")] | Annotated[Literal["calibrate"], Tag("calibrate")],
+    Discriminator(lambda value: "calibrate" if isinstance(value, str) else "given"),
+]
+
+
+class Dataset(Section):
+    """A data set: its source, and what follows from its images."""
+
+    source: DataSource
+    normalize: Normalize
+    augment: Augment = Augment()
+    eps: dict[Literal["linf", "l2"], GivenOrCalibrate] = Field(min_length=1)
+    """Radii by norm; or calibrate: those at which PGD leaves 75, 50, 25 and 5 % of the original models' accuracy."""
+
+
+class Architecture(Section):
+    """An architecture, its recipe, and the settings of methods for it."""
+
+    label: Text
+    """Name in figures and tables."""
+    model: Text
+    """A timm model, or smallvit."""
+    args: Values = {}
+    """Keyword arguments of timm.create_model."""
+    stem: Literal["native", "cifar"] = "native"
+    """cifar exchanges the stem of a ResNet for a 3x3 stride-1 convolution without pooling."""
+    train: Training
+    """Recipe of pretraining and of exact retraining."""
+    methods: dict[str, Values] = {}
+    """Settings of methods for this architecture; they win over settings.methods."""
+
+
+class RandomImages(Section):
+    """A random fraction of the training images."""
+
+    kind: Literal["random"]
+    """Tells the kinds of forget sets apart."""
+    fraction: Fraction
+    """Share of the training images that is forgotten."""
+    seed: Seed
+    """Seed of the draw; the seeds of the study do not change it."""
+
+
+class WholeClasses(Section):
+    """All training images of some classes."""
+
+    kind: Literal["class"]
+    """Tells the kinds of forget sets apart."""
+    classes: Several[int | str]
+    """Names or indices of classes."""
+
+
+class ListedImages(Section):
+    """The training images whose ids a text file lists."""
+
+    kind: Literal["ids"]
+    """Tells the kinds of forget sets apart."""
+    file: File
+    """A text file with one id of the dataset table in a line."""
+
+
+class Samples(Section):
+    """How many images of each role are attacked, stratified by class; null for all."""
+
+    test: Budget = 1000
+    """Test images."""
+    retain: Budget = 1000
+    """Training images that are retained."""
+    forget: Budget = 1000
+    """Training images that are forgotten."""
+
+
+class Probe(Section):
+    """The open choices of the fairness-gap; docs/architecture.md argues for the defaults."""
+
+    at: Literal["output", "input"] = "output"
+    """The side of a normalization layer that is measured."""
+    sigma: Literal["channel", "pooled"] = "channel"
+    """channel: standard deviation per channel over images and positions, then the mean over channels; pooled: over
+    all at once."""
+    channels: bool = False
+    """Whether to store the deviation of each channel too."""
+    roles: Several[Literal["test", "retain", "forget"]] = ["test"]
+    """Images that are measured."""
+
+
+class Tuning(Section):
+    """How methods are tuned where tune is true."""
+
+    seed: Seed = 1000
+    """Seed of the models that methods are tuned on; never one of seeds."""
+
+
+class Ulira(Section):
+    """The shadow models of U-LiRA, where ulira is true."""
+
+    shadows: Annotated[int, Field(ge=6)] = 16
+    """Number of shadow models. The attack needs one to judge, two others on each side of an image, and one to leave
+    out."""
+    fraction: Fraction = 0.5
+    """Share of its own half of the training images that a shadow model forgets."""
+    seed: Seed = 2000
+    """Seed of the shadows' halves; shadow k trains with seed + k, none of which may be one of seeds or the tuning
+    seed."""
+
+
+class Analysis(Section):
+    """Intervals and resampling."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Level of all intervals."""
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    """Bootstrap and permutation resamples."""
+    seed: Seed = 0
+    """Seed of the resampling."""
+
+
+class Settings(Section):
+    """What the names of a study mean, and all numbers."""
+
+    datasets: dict[str, Dataset] = Field(min_length=1)
+    """Data sets by name."""
+    archs: dict[str, Architecture] = Field(min_length=1)
+    """Architectures by name."""
+    forgets: dict[str, Annotated[RandomImages | WholeClasses | ListedImages, Field(discriminator="kind")]] = Field(
+        min_length=1
+    )
+    """Forget sets by name."""
+    methods: dict[str, Values] = {}
+    """Settings of methods for all architectures, by the names of their files."""
+    attacks: dict[str, Values] = {}
+    """Settings of attacks, by the names of their files."""
+    samples: Samples = Samples()
+    probe: Probe = Probe()
+    follow: Count = 0
+    """Epochs between measurements of the fairness-gap along pretraining; 0 measures at its end alone."""
+    tuning: Tuning = Tuning()
+    ulira: Ulira = Ulira()
+    analysis: Analysis = Analysis()
+
+
+class Config(Section):
+    """A study of unlearn. Keys that a config leaves out have their defaults."""
+
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    """Name of the study, whose results lie in results/<study>/."""
+    dataset: str
+    """One of settings.datasets."""
+    archs: Several[Name]
+    """Names of settings.archs."""
+    forgets: Several[Name]
+    """Names of settings.forgets."""
+    methods: Several[Name]
+    """Files of src/unlearn/methods. The controls original and retrain always run."""
+    scopes: Several[Scope]
+    """Layer scopes on which each method runs: first, intermediate, last, intermediate+last, all, or "groups: 3-5" of
+    timm's parameter groups, of which 0 is the stem."""
+    attacks: Several[Name]
+    """Files of src/unlearn/attacks; summary figures show the last one."""
+    seeds: Several[Seed]
+    """Seeds of initialisation, data order and augmentation. More seeds give intervals and p values."""
+    metrics: Several[Name]
+    """Files of src/unlearn/metrics."""
+    figures: Several[Name]
+    """Files of src/unlearn/figures."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a CUDA device where there is one; cuda also reserves a gpu resource for each job that runs a model."""
+    tune: bool = False
+    """Whether to choose each method's settings first, per architecture and forget set, by the distance to exact
+    retraining with settings.tuning.seed."""
+    ulira: bool = False
+    """Whether to run the U-LiRA membership attack on every method and scope, which takes settings.ulira.shadows more
+    models of each."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of training. bfloat16 uses autocast; evaluation is always float32."""
+    checkpoint_seconds: NonNegative = 60
+    """Seconds of training, tuning or attack that a killed job loses at most, a step or a batch apart; 0 keeps every
+    step."""
+    upgrades: Literal["warn", "rerun"] = "warn"
+    """What becomes of results that other versions of torch, torchvision, timm or torchattacks made: warn says so,
+    rerun makes them again."""
+    settings: Settings
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema for editors. Nothing is required: the file of a study is laid over config.yaml."""
+    return _plain(Config.model_json_schema())
+
+
+def _plain(node: Any) -> Any:
+    """Without what editors do not use, and each description on one line."""
+    if isinstance(node, dict):
+        kept = {key: value for key, value in node.items() if key not in ("title", "required", "discriminator")}
+        return {key: _plain(value) for key, value in kept.items()}
+    return [_plain(item) for item in node] if isinstance(node, list) else _line(node)
+
+
+def _line(value: Any) -> Any:
+    return " ".join(value.split()) if isinstance(value, str) else value

@@ -1,0 +1,90 @@
+"""layers: what each scope of a study holds of each architecture.
+
+A scope, an architecture or an augmentation that does not suit the images is refused here in seconds, and no model is
+trained for a study that is refused.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from unlearn.config import scope_grammar
+from unlearn.io import tables
+from unlearn.io.schema.layers import LAYERS
+from unlearn.models import classifier, images, scopes
+from unlearn.models.classifier import Classifier, ModelError
+from unlearn.models.device import prepare
+from unlearn.models.normalization import ProbeError, normalization_layers
+from unlearn.models.scopes import ScopeError
+from unlearn.run import ALL
+
+log = logging.getLogger("unlearn")
+
+
+@dataclass(frozen=True)
+class LayersSettings:
+    """``archs``: architecture → what its model is built from; ``scopes``: as the config writes them; ``data``: the name
+    of the data set, and ``crop``: its zero padding in pixels."""
+
+    archs: Mapping[str, dict[str, Any]]
+    scopes: Sequence[str]
+    data: str
+    crop: int
+
+
+def layers(dataset: str, out: str, settings: LayersSettings, device: str) -> None:
+    """A row per architecture and scope: the parameters and layers inside, and their shares. A layer is a module with
+    parameters of its own.
+
+    Raises ModelError, ProbeError or ScopeError naming the key of the config.
+    """
+    rows = list(held_by_all(dataset, settings, device))
+    tables.write(LAYERS, out, {name: [row[name] for row in rows] for name in rows[0]}, {"settings": asdict(settings)})
+
+
+def check(table: str, dataset: str, settings: LayersSettings, device: str) -> None:
+    """What a job does before it trains: raise as ``layers`` does, unless its ``table`` says that these settings are
+    good."""
+    try:
+        good = tables.metadata(table)["settings"] == asdict(settings)
+    except tables.TableError:
+        good = False
+    if not good:
+        deque(held_by_all(dataset, settings, device), maxlen=0)
+
+
+def held_by_all(dataset: str, settings: LayersSettings, device: str) -> Iterator[dict[str, Any]]:
+    """The rows of the table. Raises as ``layers`` does."""
+    device = prepare(device)
+    _, (_, height, width) = images.describe(dataset)
+    if settings.crop >= min(height, width):
+        key = f"settings.datasets.{settings.data}.augment.crop"
+        raise ModelError(f"{key}: {settings.crop} leaves crops of nothing but padding, images are {height}x{width}")
+    for arch, spec in settings.archs.items():
+        try:
+            model = classifier.create(images.model_spec(dataset, spec), 0).to(device)
+            classifier.check(model)
+            normalization_layers(model)
+        except (ModelError, ProbeError) as error:
+            raise type(error)(f"settings.archs.{arch}: {error}") from error
+        yield from ({"arch": arch, **row} for row in held(model, arch, settings.scopes))
+
+
+def held(model: Classifier, arch: str, written: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What the scopes of a config, and "all", hold of a model."""
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    own = {name: {f"{name}.{key}" for key, _ in m.named_parameters(recurse=False)} for name, m in model.named_modules()}
+    weighted = [names for names in own.values() if names]
+    for number, scope in enumerate(dict.fromkeys([*written, ALL])):
+        name = scope_grammar.name(scope)
+        try:
+            inside = scopes.members(model, name)
+        except ScopeError as error:
+            raise ScopeError(f"scopes.{number}: {scope!r}: {error} (settings.archs.{arch})") from None
+        parameters = sum(size for parameter, size in sizes.items() if parameter in inside)
+        count = sum(names <= inside for names in weighted)
+        shares = {"parameter_share": parameters / sum(sizes.values()), "layer_share": count / len(weighted)}
+        log.info("%s, %s: %d parameters (%.1f %%)", arch, name, parameters, 100 * shares["parameter_share"])
+        yield {"scope": name, "parameters": parameters, "layers": count, **shares}
