@@ -28,10 +28,7 @@ CHEAP = {
 }
 # Square and noise need not find the boundary; FAB and targeted attacks need more classes than ``linear`` has.
 BLIND = ("square", "noise")
-# Tests of one attack share their runs, so they go to one worker.
-every_attack = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(f"attack {name}")) for name in ATTACKS]
-)
+every_attack = pytest.mark.parametrize("name", ATTACKS)
 KINDS = ("single", "iterative", "ensemble", "black box", "noise")
 
 

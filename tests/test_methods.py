@@ -38,16 +38,9 @@ OWN = {
     "ssd": {"alpha": 0.5},  # at the published one, nothing of an untrained model is selected
     "unsir": {"noise_images": 4, "noise_steps": 2, "noise_repeats": 2},
 }
-
-
-def each(names):
-    """Tests of one method go to one worker: they share their runs."""
-    return pytest.mark.parametrize(
-        "name", [pytest.param(n, marks=pytest.mark.xdist_group(f"method {n}")) for n in names]
-    )
-
-
-every_method, every_trained, every_one_shot = each(METHODS), each(TRAINED), each(ONE_SHOT)
+every_method = pytest.mark.parametrize("name", METHODS)
+every_trained = pytest.mark.parametrize("name", TRAINED)
+every_one_shot = pytest.mark.parametrize("name", ONE_SHOT)
 every_net = pytest.mark.parametrize("net", ["batchnorm", "layernorm"])
 
 

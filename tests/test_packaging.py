@@ -57,6 +57,14 @@ def test_no_address_of_an_index_and_no_requests_of_2021():
     assert all(Requirement("requests>=2.32.4").specifier.contains(version) for version in pins()["requests"])
 
 
+def test_every_promised_python_is_tested():
+    """By .ci/run, if the machine has it."""
+    named = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if "Python :: 3." in c]
+    promised = Requirement(f"python{PROJECT['requires-python']}").specifier
+    assert named == [version for version in (f"3.{minor}" for minor in range(30)) if promised.contains(version)]
+    assert f"for version in {' '.join(named)};" in (ROOT / ".ci/run").read_text()
+
+
 @pytest.mark.parametrize("name", sorted(bounds()))
 def test_installed_version_meets_the_bound(name):
     assert Requirement(f"{name}{bounds()[name]}").specifier.contains(importlib.metadata.version(name))
