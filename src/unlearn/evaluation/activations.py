@@ -1,22 +1,22 @@
-"""Per-class spread of the activations of every normalization layer, in one pass.
+"""The spread of the activations of every normalization layer per class, in one pass over the images.
 
-The raw material of the fairness-gap (Tran & Woo 2025): sigma_c^l, the standard deviation of layer
-l's activations over the images of class c. The source leaves the details open; each is a config
-key here, and docs/architecture.md argues the defaults.
+The fairness-gap (Tran & Woo 2025) is computed from sigma_c^l, the standard deviation of the activations of layer l over
+the images of class c. The paper leaves details open. Each of them is a config key; docs/architecture.md gives the
+reasons for the defaults.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import timm.layers as layers
+import timm.layers
 import torch
 from torch import Tensor, nn
 
 from unlearn.models.images import ImageSet, to_float
 from unlearn.models.normalization import ProbeError, normalization_layers
 
-LAST = (nn.LayerNorm, nn.RMSNorm, layers.RmsNorm, layers.SimpleNorm)
+CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm, timm.layers.RmsNorm, timm.layers.SimpleNorm)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class ProbeSettings:
 
 
 class Spread(NamedTuple):
-    """One layer and class, or one ``channel`` of it: ``count`` images, mean and (population) standard deviation."""
+    """Mean and population standard deviation ``sigma`` of a layer for a class of ``count`` images, over all channels or
+    of one ``channel``."""
 
     layer: str
     depth: int
@@ -46,12 +47,11 @@ class Spread(NamedTuple):
 def spreads(
     model: nn.Module, images: ImageSet, at: str, sigma: str, channels: bool = False, batch_size: int = 256
 ) -> Iterator[Spread]:
-    """Yield a Spread per normalization layer and class present, layers in order of execution; with
-    ``channels`` also one per channel.
+    """Yield a Spread for each normalization layer, in order of execution, and each class that occurs; with ``channels``
+    also one for each channel.
 
-    ``at``: "output" or "input" of the layer; ``sigma``: "channel" (over images and positions per
-    channel, then the mean over channels) or "pooled" (over everything at once). Evaluation mode,
-    sums in float64.
+    ``at``: "output" or "input" of the layer; ``sigma``: "channel" (over images and positions per channel, then the mean
+    over channels) or "pooled" (over all values at once). The model is in evaluation mode; sums are float64.
     """
     model.eval()
     moments: dict[str, Moments] = {}
@@ -75,29 +75,29 @@ def spreads(
     finally:
         for handle in handles:
             handle.remove()
-    for depth, (name, found) in enumerate(moments.items()):
+    for depth, (name, sums) in enumerate(moments.items()):
         layer = name.removeprefix("net.")
-        for label, (count, mean, spread) in found.by_class(pooled=sigma == "pooled").items():
+        for label, (count, mean, spread) in sums.by_class(pooled=sigma == "pooled").items():
             yield Spread(layer, depth, label, count, mean, spread)
-        for label, (count, means, spreads_) in found.by_channel().items() if channels else ():
+        for label, (count, means, spreads_) in sums.by_channel().items() if channels else ():
             for channel, (mean, spread) in enumerate(zip(means.tolist(), spreads_.tolist(), strict=True)):
                 yield Spread(layer, depth, label, count, mean, spread, channel)
 
 
 def channels_last(module: nn.Module, x: Tensor) -> Tensor:
-    """[B, positions, channels] of any layer's activations.
+    """The activations of any layer as [B, positions, channels].
 
-    Layer and RMS norms have channels last, batch and group norms at dimension 1, as have timm's
+    Channels are the last dimension of layer and RMS norms. They are dimension 1 of batch and group norms, and of timm's
     layer norms for [B, C, H, W], whose names end in 2d.
     """
-    if not isinstance(module, LAST) or "2d" in type(module).__name__:
+    if not isinstance(module, CHANNELS_LAST) or "2d" in type(module).__name__:
         x = x.movedim(1, -1)
     return x.reshape(len(x), -1, x.shape[-1])
 
 
 def by_image(x: Tensor, count: int, name: str) -> Tensor:
-    """[images, positions, channels] also where a hybrid folds patches into the batch, image by image
-    (MobileViT). Raises ProbeError if the batch is no multiple of the images."""
+    """The activations as [images, positions, channels]. Some hybrids (MobileViT) fold the patches of each image into
+    the batch. Raises ProbeError for a batch that is no multiple of the images."""
     if len(x) % count:
         raise ProbeError(f"layer {name!r} has a batch of {len(x)} for {count} images")
     return x.reshape(count, -1, x.shape[-1])
@@ -106,9 +106,9 @@ def by_image(x: Tensor, count: int, name: str) -> Tensor:
 class Moments:
     """Sums of x - k and (x - k)² per class and channel, in float64.
 
-    The shift k is the first batch's mean: without it the difference of the two sums cancels where
-    the mean is large against the spread. Nothing here waits for the device: with ten classes, twenty
-    layers and forty batches, asking for each class's count took a shared GPU a minute.
+    The shift k is the mean of the first batch. Without it the difference of the two sums would lose its digits where
+    the mean is large against the spread. ``add`` never waits for the device: asking for the count of each class took a
+    minute on a shared GPU, for ten classes, twenty layers and forty batches.
     """
 
     def __init__(self, classes: int) -> None:
@@ -138,9 +138,9 @@ class Moments:
 
     def by_class(self, pooled: bool) -> dict[int, tuple[int, float, float]]:
         """Class → (images, mean, standard deviation)."""
-        found = {}
+        classes = {}
         for label, (images, mean, sigma) in self.by_channel().items():
             if pooled:
                 sigma = (sigma.square().mean() + mean.var(unbiased=False)).sqrt()
-            found[label] = images, mean.mean().item(), sigma.mean().item()
-        return found
+            classes[label] = images, mean.mean().item(), sigma.mean().item()
+        return classes

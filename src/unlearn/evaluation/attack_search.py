@@ -1,4 +1,4 @@
-"""Runs an attack over an ascending grid of radii: per image, the smallest one that fools the model."""
+"""The smallest radius at which an attack fools the model, for each image: a search over ascending radii."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,18 +18,18 @@ log = logging.getLogger("unlearn")
 Attack = Callable[[Tensor, Tensor], Tensor]
 Build = Callable[["Target", float], Mapping[str, Attack]]
 
-LAYERS = ("linf", "l2")
+TOLERANCE = 1e-3  # relative to the radius; rounding to float32 stays below it
 
 
 class AttackError(RuntimeError):
-    """An attack that breaks the rules of attacks."""
+    """A plug-in whose members are not attacks."""
 
 
 class Outcome(NamedTuple):
-    """Per image: ``eps`` float64 [N], the smallest radius of the grid at which the attack succeeded, 0
-    where nothing had to be done, NaN where it never did; ``predicted`` int64 [N], the class then
-    predicted; ``distance`` float64 [N], the size of that perturbation in the attack's norm; ``by``, the
-    member of the attack that found it, None where none did; ``members``, all of them."""
+    """For each image: ``eps`` float64 [N], the smallest radius at which the attack succeeded, 0 where no attack was
+    needed, NaN where none succeeded; ``predicted`` int64 [N], the class that the model then predicts; ``distance``
+    float64 [N], the size of the perturbation in the threat norm; ``by``, the member of the attack that succeeded, or
+    None. ``members``: the names of all members."""
 
     eps: Tensor
     predicted: Tensor
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Checks:
-    """The worst over all perturbations tried: size / radius, excess over [0, 1], and whether all were numbers."""
+    """The worst of all perturbations: size / radius, excess over [0, 1], and whether all values were finite."""
 
     norm: float = 0.0
     range: float = 0.0
@@ -52,8 +52,8 @@ class Checks:
 
 
 class Target(nn.Module):
-    """The model as attacks must see it: float32 logits of ``classes`` classes, and input gradients that
-    are contiguous (several attacks call ``view`` on them and raise for channels-last ones)."""
+    """The model as an attack sees it: it gives float32 logits of ``classes`` classes and contiguous input gradients.
+    Several attacks call ``view`` on the gradients, which raises for channels-last ones."""
 
     def __init__(self, model: nn.Module, classes: int = 0):
         super().__init__()
@@ -74,11 +74,11 @@ class _ContiguousGradient(torch.autograd.Function):
 
 
 class SharedNoise(TorchFunctionMode):
-    """Within it all images of a batch get the same random numbers, drawn on the CPU.
+    """A context in which all images of a batch get the same random numbers, drawn on the CPU.
 
-    An attack draws noise for a whole batch, so an image's noise depends on its place there and on how
-    many of its neighbours were fooled before: 0.5 points of robust accuracy at n = 200. With one draw
-    for all, a result does not depend on the split into batches, nor the noise on the device.
+    An attack draws noise for a whole batch. So the noise of an image would depend on its place in the batch and on how
+    many images were fooled before, which changes robust accuracy by 0.5 points at n = 200. With one draw for all images
+    the result does not depend on the batches, and the noise does not depend on the device.
     """
 
     def __init__(self, seed: int):
@@ -105,14 +105,14 @@ class SharedNoise(TorchFunctionMode):
 
     @staticmethod
     def _shared(shape: Sequence[int], draw: Callable[[Sequence[int]], Tensor]) -> Tensor:
-        """Only [B, ·, ·, ·] is a batch; Square's single numbers and [C, 1, 1] are not."""
+        """Only a shape [B, ·, ·, ·] is a batch. Square also draws single numbers and [C, 1, 1]."""
         return draw((1, *shape[1:])).expand(*shape).clone() if len(shape) == 4 else draw(shape)
 
 
 def search(
     model: nn.Module,
     images: ImageSet,
-    grid: Sequence[float],
+    radii: Sequence[float],
     build: Build,
     seed: int,
     norm: str = "linf",
@@ -120,37 +120,37 @@ def search(
     batch_size: int = 256,
     progress: Progress = NOTHING,
 ) -> Outcome:
-    """Attack each image at the radii of the ascending ``grid`` until it is fooled.
+    """Attack each image at ascending ``radii`` until the attack succeeds.
 
-    ``build(target, eps)`` gives the attack's members by name; each gets the images that withstood
-    those before it and all smaller radii, so robust accuracy cannot rise with the radius. ``aim``:
-    "fool", any class but the label from images classified correctly, or "recover", the label from
-    images that are not. A perturbation that is no number, leaves [0, 1] or is larger than the radius
-    never succeeds and shows in the checks. ``progress`` keeps what was found, batch by batch. Raises
-    AttackError for what is no attack.
+    ``build(target, eps)`` gives the members of the attack by name. Each member gets the images that withstood the
+    members before it and all smaller radii, so robust accuracy cannot rise with the radius. ``aim``: "fool" looks for
+    any class but the label, for images that the model classifies correctly; "recover" looks for the label, for images
+    that it does not. ``norm``: the threat norm. A perturbation that is not finite, leaves [0, 1] or is larger than the
+    radius never succeeds; the checks of the Outcome show it. ``progress`` saves the state after a batch. Raises
+    AttackError for a ``build`` that gives no attacks, and for a member that does not give images.
     """
     with _as_target(model) as target:
-        clean = to_float(images.pixels).clone(memory_format=torch.contiguous_format)  # attacks call view
+        clean = to_float(images.pixels).clone(memory_format=torch.contiguous_format)  # some attacks call view
         predicted = _predict(target, clean, batch_size)
         eps = torch.full((len(images),), torch.nan, dtype=torch.float64, device=clean.device)
         distance, by, checks, members = eps.clone(), [None] * len(images), Checks(), ()
-        tried = torch.zeros_like(predicted)  # by image, the last turn (a member at a radius) that it was in
+        tried = torch.zeros_like(predicted)  # the last turn (a member at a radius) of each image
 
         def succeeded(prediction: Tensor, label: Tensor) -> Tensor:
             return prediction != label if aim == "fool" else prediction == label
 
         done = succeeded(predicted, images.labels)
         eps[done] = distance[done] = 0.0
-        phase, turn, found = progress.phase(), 0, (eps, distance, predicted, tried)
+        phase, turn, by_image = progress.phase(), 0, (eps, distance, predicted, tried)
         if kept := progress.load(phase):
-            for tensor, value in zip(found, kept["images"], strict=True):
+            for tensor, value in zip(by_image, kept["images"], strict=True):
                 tensor.copy_(value)
             by, checks = kept["by"], Checks(*kept["checks"])
 
         def keep() -> None:
-            progress.save(phase, {"images": list(found), "by": by, "checks": list(astuple(checks))})
+            progress.save(phase, {"images": list(by_image), "by": by, "checks": list(astuple(checks))})
 
-        for radius in grid:
+        for radius in radii:
             attacks = build(target, radius)
             if not isinstance(attacks, Mapping) or not attacks or not all(map(callable, attacks.values())):
                 raise AttackError("build must give members by name, functions (x, y) -> x")
@@ -163,14 +163,14 @@ def search(
                         continue
                     try:
                         with _own_noise(seed, clean):
-                            moved = _moved(name, attack, x, y)
-                    except SystemExit:  # told to stop: an attack can take minutes on a batch
+                            perturbed = _perturbed(name, attack, x, y)
+                    except SystemExit:  # told to stop; an attack may take minutes for a batch
                         keep()
                         raise
                     with progress.loop():
-                        sound, size, worst = _check(x, moved, radius, norm)
+                        sound, size, worst = _check(x, perturbed, radius, norm)
                         checks = checks.merge(worst)
-                        after = _predict(target, moved, batch_size)
+                        after = _predict(target, perturbed, batch_size)
                         hit = sound & succeeded(after, y)
                         predicted[index[hit]] = after[hit]
                         distance[index[hit]] = size[hit]
@@ -183,16 +183,16 @@ def search(
         return Outcome(eps, predicted, distance, by, checks, members)
 
 
-def _moved(name: str, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
-    moved = attack(x, y)
-    if not isinstance(moved, Tensor) or moved.shape != x.shape:
+def _perturbed(name: str, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
+    perturbed = attack(x, y)
+    if not isinstance(perturbed, Tensor) or perturbed.shape != x.shape:
         raise AttackError(f"member {name!r} must give images of shape {tuple(x.shape)}")
-    return moved.detach()
+    return perturbed.detach()
 
 
 @contextmanager
 def _own_noise(seed: int, x: Tensor) -> Iterator[None]:
-    """Attacks reseed the global stream; it is given back as it was."""
+    """A context for one attack: shared noise, and a global random stream that is restored afterwards."""
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), SharedNoise(seed):
         torch.manual_seed(seed)
         yield
@@ -200,7 +200,7 @@ def _own_noise(seed: int, x: Tensor) -> Iterator[None]:
 
 @contextmanager
 def _as_target(model: nn.Module) -> Iterator[Target]:
-    """The model in evaluation mode and without trainable parameters, for as long as it is attacked."""
+    """The model in evaluation mode and without trainable parameters; both are restored afterwards."""
     modes = {module: module.training for module in model.modules()}
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
@@ -220,7 +220,7 @@ def _predict(target: Target, x: Tensor, batch_size: int) -> Tensor:
 
 
 def _check(clean: Tensor, x: Tensor, radius: float, norm: str) -> tuple[Tensor, Tensor, Checks]:
-    """Which perturbations are allowed [B], their sizes float64 [B], and the worst seen."""
+    """Which perturbations are allowed, bool [B], their sizes, float64 [B], and the worst of them."""
     difference = (x - clean).double().flatten(1)
     size = difference.abs().amax(1) if norm == "linf" else difference.norm(dim=1)
     excess = torch.maximum(-x.flatten(1).amin(1), x.flatten(1).amax(1) - 1).clamp_min(0)
@@ -228,6 +228,3 @@ def _check(clean: Tensor, x: Tensor, radius: float, norm: str) -> tuple[Tensor, 
     sound = finite & (excess == 0) & (size <= radius * (1 + TOLERANCE))
     worst = Checks(*(v.nan_to_num(0).max().item() for v in (size / radius, excess)), bool(finite.all()))
     return sound, size, worst
-
-
-TOLERANCE = 1e-3  # of a radius: float32 leaves less than this of it

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with the model's spec and provenance in the header. No pickle."""
+"""Weights on disk: safetensors files whose header holds the spec of the model and its provenance. No pickle."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -34,13 +34,13 @@ def save(model: Classifier, path: str | Path, more: dict[str, Any]) -> None:
 
 
 def save_snapshots(states: Mapping[int, Mapping[str, Tensor]], path: str | Path) -> None:
-    """Write the states of a model by epoch, of which there may be none, into one file, atomically."""
+    """Write the states of a model by epoch into one file, atomically. There may be no states."""
     flat = {f"{epoch}/{name}": tensor for epoch, state in states.items() for name, tensor in state.items()}
     _write(flat, Path(path), {"format": SNAPSHOTS, "epochs": json.dumps(sorted(states))})
 
 
 def snapshots(path: str | Path) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """(epoch, state) in order of epochs. Raises CheckpointError for a missing or foreign file."""
+    """Yield (epoch, state) in the order of epochs. Raises CheckpointError for a missing or foreign file."""
     epochs = json.loads(_header(path, SNAPSHOTS)["epochs"])
     with safe_open(path, "pt") as file:
         for epoch in epochs:
@@ -58,13 +58,14 @@ def _write(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> No
 def load(path: str | Path, device: str | torch.device = "cpu") -> Classifier:
     """The classifier in a weights file, in evaluation mode.
 
-    Raises RunFailed for the file of a run that failed, CheckpointError for a missing or foreign file, or
-    weights that do not fit their spec.
+    Raises RunFailed for the file of a failed run, and CheckpointError for a missing file, a foreign file, or weights
+    that do not fit their spec.
     """
     header = metadata(path)
     try:
         spec = Spec.from_json(header["spec"])
-        empty = replace(spec, args={**spec.args, "pretrained": False})  # else timm would download what is replaced
+        # Else timm would download weights, which are replaced below.
+        empty = replace(spec, args={**spec.args, "pretrained": False})
         model = create(empty if "pretrained" in spec.args else spec, seed=0)
         model.spec = spec
         model.load_state_dict(state(path), strict=True)
@@ -81,7 +82,7 @@ def state(path: str | Path) -> dict[str, Tensor]:
 
 
 def metadata(path: str | Path) -> dict[str, Any]:
-    """``spec`` and what ``save`` was given. Raises CheckpointError for a missing or foreign file."""
+    """``spec`` and what was given to ``save``. Raises CheckpointError for a missing or foreign file."""
     header = _header(path, FORMAT)
     try:
         return {"spec": json.loads(header["spec"]), **json.loads(header["unlearn"])}

@@ -13,7 +13,11 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class Spec:
-    """All that is needed to build a classifier: kept in the metadata of its weights."""
+    """All that is needed to build a classifier. It is stored in the header of the classifier's weights.
+
+    ``model`` and ``args`` go to ``timm.create_model``; ``shape`` is that of an image (C, H, W); ``stem`` is "native" or
+    "cifar"; ``normalize`` has a mean and a standard deviation for each channel, or one for all.
+    """
 
     model: str
     classes: int
@@ -31,7 +35,7 @@ class Spec:
 
 
 class Classifier(nn.Module):
-    """``net`` on normalized input. The constants are no state: they come from the spec."""
+    """``net`` on normalized input. The constants of normalization come from the spec and are not in the state."""
 
     def __init__(self, net: nn.Module, spec: Spec):
         super().__init__()
@@ -51,8 +55,8 @@ class Classifier(nn.Module):
 def create(spec: Spec, seed: int) -> Classifier:
     """A freshly initialised classifier; the initialisation depends on ``seed`` alone.
 
-    ``spec.args`` go to ``timm.create_model`` (``pretrained: true`` downloads weights). Raises
-    ModelError for an unknown model or arguments that do not fit it.
+    With ``pretrained: true`` in ``spec.args`` timm downloads weights. Raises ModelError for an unknown model and for
+    arguments that do not fit it.
     """
     import timm
 
@@ -64,7 +68,7 @@ def create(spec: Spec, seed: int) -> Classifier:
         torch.manual_seed(seed)
         try:
             net = timm.create_model(spec.model, num_classes=spec.classes, in_chans=spec.shape[0], **spec.args)
-        except Exception as error:  # timm passes on whatever its models and downloads raise
+        except Exception as error:  # timm passes on all that its models and downloads raise
             raise ModelError(f"model {spec.model!r} with args {spec.args}: {error}") from error
         if spec.stem == "cifar":
             _cifar_stem(net, spec)
@@ -72,7 +76,7 @@ def create(spec: Spec, seed: int) -> Classifier:
 
 
 def check(model: Classifier) -> None:
-    """Raise ModelError unless the model turns images of its shape into one logit a class."""
+    """Raise ModelError unless the model turns images of its shape into one logit per class."""
     training = model.training
     images = torch.zeros(2, *model.spec.shape, device=next(model.parameters()).device)
     try:
@@ -86,12 +90,12 @@ def check(model: Classifier) -> None:
         model.train(training)
     wanted = (2, model.spec.classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(f"model {model.spec.model!r} gives {found} for two images, must give {wanted}")
+        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(f"model {model.spec.model!r} gives {given} for two images, must give {wanted}")
 
 
 def _cifar_stem(net: nn.Module, spec: Spec) -> None:
-    """He et al. 2016, §4.2: a 3x3 stride-1 convolution and no pooling, for small images."""
+    """Replace the stem for small images: a 3x3 convolution of stride 1 and no pooling (He et al. 2016, §4.2)."""
     if not (hasattr(net, "conv1") and hasattr(net, "bn1") and hasattr(net, "maxpool")):
         raise ModelError(f"stem: cifar needs a ResNet (conv1, bn1, maxpool), {spec.model!r} is none")
     net.conv1 = nn.Conv2d(spec.shape[0], net.bn1.num_features, 3, stride=1, padding=1, bias=False)
@@ -100,20 +104,20 @@ def _cifar_stem(net: nn.Module, spec: Spec) -> None:
 
 
 def head(model: Classifier) -> nn.Linear | nn.Conv2d:
-    """The layer that makes the logits: linear, or a convolution in fully convolutional models.
+    """The layer that computes the logits: linear, or a convolution in a fully convolutional model.
 
-    timm's ``get_classifier`` gives it, or a module around it. Raises ModelError for a model
-    without one, or with several, such as a distilled transformer.
+    timm's ``get_classifier`` returns this layer or a module around it. Raises ModelError for a model without such a
+    layer, and for a model with several, such as a distilled transformer.
     """
-    found = model.net.get_classifier() if hasattr(model.net, "get_classifier") else model.net
-    layers = [m for m in found.modules() if width(m) == model.spec.classes] if isinstance(found, nn.Module) else []
+    part = model.net.get_classifier() if hasattr(model.net, "get_classifier") else model.net
+    layers = [m for m in part.modules() if width(m) == model.spec.classes] if isinstance(part, nn.Module) else []
     if not layers:
         raise ModelError(f"model {model.spec.model!r} has no single last layer of {model.spec.classes} outputs")
     return layers[-1]
 
 
 def width(module: nn.Module) -> int | None:
-    """Number of outputs of a linear or convolutional layer."""
+    """Number of outputs of a linear or convolutional layer, None for any other module."""
     match module:
         case nn.Linear():
             return module.out_features

@@ -1,9 +1,9 @@
-"""What a computation costs: time, and the peak of tensor memory.
+"""The cost of a computation: its time and its peak of tensor memory.
 
-Time is that of the method alone, without loading, saving and evaluation (the field's RTE). Memory
-on CUDA is the caching allocator's peak. On a CPU the resident set of a small job is 98 % libraries,
-so allocations are counted instead, exactly, during the first steps of each phase (later steps
-repeat them), on top of the model's own size.
+The time is that of the method alone, without loading, saving and evaluation (RTE in the literature). The memory on CUDA
+is the peak of the caching allocator. On a CPU 98 % of the resident set of a small job is libraries, so the meter counts
+allocations instead: exactly, during the first steps of each phase, on top of the model's own size. Later steps of a
+phase repeat these allocations.
 """
 
 import gc
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler writes to stderr on every use
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes to stderr at every use otherwise
 
 import torch
 from torch.autograd.profiler import profile
@@ -22,7 +22,7 @@ STEPS_WATCHED = 2
 
 
 class Meter:
-    """Use as a context manager around the work; ``step()`` around each of its steps."""
+    """A context manager for the whole work; ``step()`` gives one for each step of it."""
 
     def __init__(self, model: torch.nn.Module, device: torch.device):
         self.device = device
@@ -49,26 +49,26 @@ class Meter:
         return time.perf_counter() - self.started[0], time.process_time() - self.started[1]
 
     def state_dict(self) -> dict[str, Any]:
-        """What was spent and seen so far, for a job that may be killed."""
+        """Time and memory so far, for a job that may be killed and resumed."""
         seconds, cpu_seconds = self._elapsed()
         peak = max(self.before, torch.cuda.max_memory_allocated()) if self.device.type == "cuda" else self.peak_memory
         return {"spent": (seconds, cpu_seconds), "live": self.live, "peak": peak, "steps": dict(self.steps)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there: what was spent again on the way back is not counted twice."""
+        """Continue from a saved state. The time that the job took to get back there is not counted."""
         seconds, cpu_seconds = state["spent"]
         self.started = time.perf_counter() - seconds, time.process_time() - cpu_seconds
         self.live, self.peak_memory, self.steps = state["live"], state["peak"], dict(state["steps"])
         self.before = state["peak"]
 
     def step(self, phase: str) -> AbstractContextManager:
-        """Watch memory during the first steps of a phase (a name such as "forget")."""
+        """Around one step of a phase with a name such as "forget". Watches memory in the first steps of each phase."""
         self.steps[phase] = self.steps.get(phase, 0) + 1
         return nullcontext() if self.device.type == "cuda" or self.steps[phase] > STEPS_WATCHED else self._watch()
 
     @contextmanager
     def _watch(self) -> Iterator[None]:
-        # The cycle collector runs at any time, and would free what an earlier job of this process has left.
+        # The cycle collector may run at any time, and would free memory that earlier work in this process has left.
         collects = gc.isenabled()
         gc.disable()
         try:

@@ -1,4 +1,4 @@
-"""The device that models run on, with the arithmetic that results depend on."""
+"""The device that models run on, and the arithmetic that results depend on."""
 
 import torch
 
@@ -8,11 +8,12 @@ class DeviceError(RuntimeError):
 
 
 def prepare(wanted: str | torch.device) -> torch.device:
-    """The device for ``wanted`` (auto, cuda or cpu), with torch set to exact and repeatable arithmetic.
+    """The device for ``wanted`` (auto, cuda or cpu). Sets torch to exact and repeatable arithmetic.
 
-    Raises DeviceError for cuda on a machine without a CUDA device.
+    Raises DeviceError for cuda where there is no CUDA device.
     """
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # CUDA's default rounds a convolution's inputs to 10 bits (TF32)
+    # By default CUDA rounds the inputs of a convolution to 10 bits (TF32).
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
     torch.backends.cudnn.deterministic = True
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""Images of a study as device tensors, by role. Raw bytes stay uint8 until a batch needs them."""
+"""The images of a study as tensors, by role. Pixels stay uint8 until they enter a batch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from unlearn.models.classifier import Spec
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """``ids`` int64 [N], ascending in a role, ``pixels`` uint8 [N, C, H, W], ``labels`` int64 [N]."""
+    """``ids`` int64 [N], ascending within a role; ``pixels`` uint8 [N, C, H, W]; ``labels`` int64 [N]."""
 
     ids: Tensor
     pixels: Tensor
@@ -40,10 +40,10 @@ class ImageSet:
 
 def describe(dataset: str) -> tuple[list[str], tuple[int, int, int]]:
     """Class names and image shape (C, H, W) of a dataset table. Raises TableError for another table."""
-    found = tables.metadata(dataset)
-    if not found.keys() >= {"classes", "shape"}:
-        raise tables.TableError(f"{dataset}: is not a dataset, but table {found.get('table')!r}")
-    return found["classes"], tuple(found["shape"])
+    metadata = tables.metadata(dataset)
+    if not metadata.keys() >= {"classes", "shape"}:
+        raise tables.TableError(f"{dataset}: is not a dataset, but table {metadata.get('table')!r}")
+    return metadata["classes"], tuple(metadata["shape"])
 
 
 def model_spec(dataset: str, model: dict[str, Any]) -> Spec:
@@ -65,7 +65,7 @@ def test_set(dataset: str) -> ImageSet:
 
 
 def by_role(dataset: str, split: str, roles: tuple[str, ...]) -> dict[str, ImageSet]:
-    """The images of each role. Raises TableError unless the split covers exactly the dataset, and for a role
+    """The images of each role. Raises TableError for a split whose ids are not those of the dataset, and for a role
     without images."""
     ids, _, labels, pixels = _read(dataset)
     assigned = tables.read(SPLIT, split)
@@ -107,9 +107,9 @@ def to_float(pixels: Tensor) -> Tensor:
 
 
 def stratified(images: ImageSet, count: int | None, seed: int) -> ImageSet:
-    """``count`` images in the classes' proportions (all if null or more than there are).
+    """A random sample of ``count`` images in the proportions of the classes; all images if ``count`` is None or larger.
 
-    Each class gives its share rounded down; the remainders go to the largest fractions.
+    Each class gives its share rounded down. The classes with the largest fractions give one image more.
     """
     if count is None or count >= len(images):
         return images

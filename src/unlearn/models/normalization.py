@@ -1,18 +1,18 @@
-"""Which of a model's layers are normalization layers; without any there is no fairness-gap."""
+"""The normalization layers of a model. The fairness-gap is measured on them."""
 
-import timm.layers as layers
+import timm.layers
 from torch import nn
 
-LAYERS = (
+NORMALIZATION = (
     nn.modules.batchnorm._BatchNorm,
     nn.LayerNorm,
     nn.GroupNorm,
     nn.RMSNorm,
-    layers.RmsNorm,
-    layers.RmsNorm2d,
-    layers.SimpleNorm,
-    layers.SimpleNorm2d,
-    layers.FrozenBatchNormAct2d,
+    timm.layers.RmsNorm,
+    timm.layers.RmsNorm2d,
+    timm.layers.SimpleNorm,
+    timm.layers.SimpleNorm2d,
+    timm.layers.FrozenBatchNormAct2d,
 )
 
 
@@ -21,8 +21,8 @@ class ProbeError(RuntimeError):
 
 
 def normalization_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Normalization layers by name, in order of registration. Raises ProbeError if there are none."""
-    found = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
-    if not found:
+    """Normalization layers by name, in order of registration. Raises ProbeError for a model without any."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, NORMALIZATION)}
+    if not layers:
         raise ProbeError("the model has no normalization layers, so it has no fairness-gap")
-    return found
+    return layers

@@ -1,11 +1,10 @@
-"""Layer scopes: which part of a model may move, and how the rest is kept still.
+"""Layer scopes: the part of a model that is trainable. The rest is frozen.
 
-timm groups every model's parameters into ordered groups (``group_matcher``, made for layer-wise
-learning rates). The groups between stem and head are divided into three thirds; the stem belongs
-to the first, everything after the blocks (final norm, head) to the last. A ResNet-50 gives stem +
-layer1 | layer2-3 | layer4 + fc; a transformer of depth 6 gives embedding + blocks 1-2 | 3-4 |
-5-6 + norm + head. ``groupsA-B`` names a range of timm's groups themselves: 0 is the stem, the last
-one final norm and head.
+timm divides the parameters of every model into ordered groups (``group_matcher``, made for layer-wise learning rates).
+The groups between stem and head form three thirds. The stem belongs to the first third; the final norm and the head
+belong to the last. A ResNet-50 gives stem + layer1 | layer2-3 | layer4 + fc; a transformer of depth 6 gives embedding +
+blocks 1-2 | 3-4 | 5-6 + norm + head. ``groupsA-B`` names a range of timm's groups themselves: group 0 is the stem, the
+last group is the final norm and the head.
 """
 
 import torch
@@ -19,7 +18,7 @@ UNMATCHED = "\0"
 
 
 def groups(model: nn.Module) -> dict[str, int]:
-    """Name of each parameter, buffer and stateless module → its group, counted from 0 (the stem).
+    """Name of each parameter, buffer and stateless module → the number of its group; 0 is the stem.
 
     Raises ScopeError for a model without timm's ``group_matcher``.
     """
@@ -28,25 +27,25 @@ def groups(model: nn.Module) -> dict[str, int]:
         raise ScopeError(f"model {model.spec.model!r} does not say how its parameters group")
     state = net.state_dict()
     stateless = [name for name, module in net.named_modules() if name and not module.state_dict()]
-    # A name that no pattern matches falls behind all blocks, where timm puts the head.
-    found = group_with_matcher(
+    # A name that matches no pattern comes after all blocks, where timm puts the head.
+    matched = group_with_matcher(
         iter([(name, None) for name in (*state, *stateless, UNMATCHED)]), net.group_matcher(coarse=True), reverse=True
     )
-    order = {group: i for i, group in enumerate(sorted({found[name] for name in (*state, UNMATCHED)}))}
-    group = {name: order[found[name]] for name in state}
-    # Patterns are made for parameters; what has none and matches none (the stem's dropout or
-    # activation) belongs to what was registered before it.
+    order = {group: i for i, group in enumerate(sorted({matched[name] for name in (*state, UNMATCHED)}))}
+    group = {name: order[matched[name]] for name in state}
+    # The patterns are made for parameters. A module without any that matches no pattern (dropout or activation of the
+    # stem) belongs to the group of the module that was registered before it.
     last = 0
     for name, module in net.named_modules():
         for key in (*module._parameters, *module._buffers):
             last = group.get(f"{name}.{key}" if name else key, last)
         if name in stateless:
-            group[name] = last if found[name] == found[UNMATCHED] else order.get(found[name], last)
+            group[name] = last if matched[name] == matched[UNMATCHED] else order.get(matched[name], last)
     return {f"net.{name}": number for name, number in group.items()}
 
 
 def thirds(model: nn.Module) -> dict[str, int]:
-    """As ``groups``, but 0 (first), 1 (intermediate) or 2 (last).
+    """As ``groups``, with the numbers 0 (first), 1 (intermediate) and 2 (last).
 
     Raises ScopeError for a model with fewer than three groups between stem and head.
     """
@@ -61,7 +60,8 @@ def thirds(model: nn.Module) -> dict[str, int]:
 def members(model: nn.Module, scope: str) -> frozenset[str]:
     """Names of the parameters, buffers and stateless modules inside a scope.
 
-    Raises ScopeError for what is no scope (``unlearn.config.scope_grammar``), and for one that the model does not have.
+    Raises ScopeError for a text that is no scope (``unlearn.config.scope_grammar``), and for a scope that the model
+    does not have.
     """
     if scope == ALL:
         return frozenset([*model.state_dict(), *(name for name, _ in model.named_modules())])
@@ -78,16 +78,16 @@ def members(model: nn.Module, scope: str) -> frozenset[str]:
 
 
 def freeze(model: nn.Module, scope: str) -> None:
-    """Let only the scope's parameters require gradients, and say which modules ``train`` wakes.
+    """Make the parameters of the scope trainable and all others frozen; note the modules that ``train`` switches.
 
-    A module wakes if all of it is in the scope: dropout may live in its parent's code rather than in a
-    module of its own (timm's attention). Autograd starts at the first trainable layer: what lies
-    before it runs as under ``no_grad``, without storing activations.
+    A module is switched to training mode if all of it is in the scope, since dropout may be in the code of its parent
+    and not in a module of its own (timm's attention). Autograd starts at the first trainable layer: the layers before
+    it run as under ``no_grad`` and store no activations.
     """
     inside = members(model, scope)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in inside)
-    model.trainable = []  # names, since a model that holds itself would wait for the cycle collector to be freed
+    model.trainable = []  # names: a model that holds itself is freed by the cycle collector only
     for name, module in model.named_modules():
         state = [f"{name}.{key}" if name else key for key in module.state_dict()]
         if (state and inside.issuperset(state)) or name in inside:
@@ -95,8 +95,8 @@ def freeze(model: nn.Module, scope: str) -> None:
 
 
 def train(model: nn.Module) -> None:
-    """Training mode inside the scope set by ``freeze``, evaluation mode outside it: a frozen
-    batch norm uses and keeps its running statistics, a frozen dropout does nothing."""
+    """Set training mode inside the scope of ``freeze`` and evaluation mode outside it. A frozen batch norm uses its
+    running statistics and leaves them as they are; a frozen dropout does nothing."""
     model.eval()
     for name in model.trainable:
         model.get_submodule(name).training = True

@@ -1,10 +1,10 @@
-"""``smallvit``: the vision transformer for small data sets, registered beside timm's models.
+"""``smallvit``: a vision transformer for small data sets, registered with timm beside timm's own models.
 
-Lee et al. 2021, "Vision Transformer for Small-Size Datasets" (arXiv:2112.13492): shifted patch
-tokenization (SPT, §3.2) and locality self-attention (LSA, §3.3), in the sizes that CIFAR-10
-studies call ``vit_small``: patch 4, width 512, depth 6, 8 heads of 64, MLP 512, dropout 0.1;
-9,622,512 parameters for 10 classes. It shifts by one pixel along the axes and learns one
-temperature per layer; the paper shifts by half a patch along the diagonals, one per head.
+Lee et al. 2021, "Vision Transformer for Small-Size Datasets" (arXiv:2112.13492): shifted patch tokenization (SPT, §3.2)
+and locality self-attention (LSA, §3.3). The default sizes are those that CIFAR-10 studies call ``vit_small``: patch 4,
+width 512, depth 6, 8 heads of 64, MLP 512, dropout 0.1; 9,622,512 parameters for 10 classes. The model shifts by one
+pixel along the axes and learns one temperature per layer; the paper shifts by half a patch along the diagonals and
+learns one temperature per head.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class ShiftedPatches(nn.Module):
-    """[B, C, H, W] → [B, patches, dim]: the image beside its four shifts, cut into patches."""
+    """[B, C, H, W] → [B, patches, dim]: the image and its four shifts as channels, cut into patches."""
 
     def __init__(self, channels: int, patch: int, dim: int):
         super().__init__()
@@ -33,7 +33,7 @@ class ShiftedPatches(nn.Module):
 
 
 class LocalityAttention(nn.Module):
-    """Self-attention with a learned temperature and without each token's view of itself."""
+    """Self-attention with a learned temperature, in which no token attends to itself."""
 
     def __init__(self, dim: int, heads: int, head_dim: int, drop: float):
         super().__init__()
@@ -52,7 +52,7 @@ class LocalityAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm attention and MLP, each with a residual."""
+    """Pre-norm attention and MLP, each with a residual connection."""
 
     def __init__(self, dim: int, heads: int, head_dim: int, mlp: int, drop: float):
         super().__init__()

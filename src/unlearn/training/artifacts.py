@@ -1,4 +1,4 @@
-"""What the stages that make models share: the model they start from, and the files they leave."""
+"""What the stages that train models share: their settings, the model they start from, and the files they write."""
 
 import logging
 from dataclasses import asdict, dataclass
@@ -19,9 +19,9 @@ log = logging.getLogger("unlearn")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How a model is made. ``method``: the settings of the method, or the recipe of (re)training; ``model``: the
-    architecture (model, args, stem, normalize), None for a run that starts from the original's weights;
-    ``augment``: crop and flip; ``precision``: of training."""
+    """``method``: the settings of the method, or the recipe of (re)training; ``model``: the architecture (model, args,
+    stem, normalize), None for a run that starts from the original weights; ``augment``: crop and flip; ``precision``:
+    that of training."""
 
     method: dict[str, Any]
     augment: dict[str, Any]
@@ -30,11 +30,11 @@ class TrainingSettings:
 
 
 def starting_model(context: MethodContext, original: str | None) -> Classifier:
-    """The ``original`` weights, or the initialisation of pretraining. Raises ModelError for a model that does not suit
-    the images.
+    """The model with the ``original`` weights, or with the initialisation of pretraining. Raises ModelError for a model
+    that does not take the images.
 
-    Every model is tried on two images before its time is taken: the first forward pass of a process costs 10 ms more
-    than others (ResNet-10, CPU).
+    Every model is tried on two images before its time is measured: the first forward pass of a process takes 10 ms more
+    than later ones (ResNet-10, CPU).
     """
     net = checkpoint.load(original, str(context.device)) if original else context.fresh_model("init")
     classifier.check(net)
@@ -44,20 +44,21 @@ def starting_model(context: MethodContext, original: str | None) -> Classifier:
 def write(
     net: Classifier, context: MethodContext, run: Run, settings: TrainingSettings, model: str, history: str, cost: str
 ) -> None:
-    """Write a trained model with its history and its cost."""
+    """Write a trained model, its history and its cost."""
     described = {"settings": asdict(settings), "device": str(context.device), "threads": torch.get_num_threads()}
     columns = ("epoch", "loss", "lr", "seconds")
     tables.write(HISTORY, history, {key: [row[key] for row in context.history] for key in columns}, described, run)
-    moved = sum(p.numel() for p in net.parameters() if p.requires_grad) if run.method != ORIGINAL else 0
+    trainable = sum(p.numel() for p in net.parameters() if p.requires_grad) if run.method != ORIGINAL else 0
     measured = {
         "seconds": context.meter.seconds,
         "cpu_seconds": context.meter.cpu_seconds,
         "peak_memory": context.meter.peak_memory,
-        "trainable_parameters": moved,
+        "trainable_parameters": trainable,
         "parameters": sum(p.numel() for p in net.parameters()),
         "device": torch.cuda.get_device_name() if context.device.type == "cuda" else "cpu",
         "precision": context.precision,
     }
     tables.write(COST, cost, {key: [value] for key, value in measured.items()}, described, run)
     checkpoint.save(net, model, {**described, "run": vars(run)})
-    log.info("%.2f s, peak %.1f MB, %d parameters moved", measured["seconds"], measured["peak_memory"] / 1e6, moved)
+    peak = measured["peak_memory"] / 1e6
+    log.info("%.2f s, peak %.1f MB, %d trainable parameters", measured["seconds"], peak, trainable)

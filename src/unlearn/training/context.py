@@ -1,7 +1,7 @@
-"""What a method is given to work with: images by role, random streams, a meter, a history.
+"""The context of a method: images by role, random streams, a meter and a history.
 
-Random streams derive from (seed, purpose, epoch) and never from what ran before, so a run does not
-depend on other runs, and methods that do the same thing do it bit for bit.
+Random streams derive from (seed, purpose, epoch) alone. So a run does not depend on other runs, and methods that take
+the same steps reach the same weights, bit for bit.
 """
 
 import hashlib
@@ -29,24 +29,19 @@ class AccessError(RuntimeError):
 
 
 class Batch(NamedTuple):
-    """``x`` float32 [B, C, H, W] in [0, 1] (augmented), ``y`` int64 [B], and where it came from:
-    ``origin`` is x itself with the images' places in their role's ImageSet."""
+    """``x`` float32 [B, C, H, W] in [0, 1], augmented; ``y`` int64 [B]; the ``role`` of the images; and their ``rows``
+    int64 [B] in the ImageSet of that role, None for a batch that a method made itself."""
 
     x: Tensor
     y: Tensor
     role: str
-    origin: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def rows(self) -> Tensor | None:
-        """Places int64 [B] of the images in their role's ImageSet; None once x was replaced."""
-        return self.origin[1] if self.origin and self.origin[0] is self.x else None
+    rows: Tensor | None = None
 
 
 @dataclass
 class MethodContext:
-    """What a method works with. ``data``: the images by role that it may read; ``scope``: the layers that it may
-    change; ``progress``: what a killed job continues from."""
+    """What a method is given. ``data``: the images by role that it may read; ``scope``: the layers that it may change;
+    ``progress``: the saved state from which a killed job continues."""
 
     seed: int
     spec: Spec
@@ -68,16 +63,16 @@ class MethodContext:
         return torch.Generator().manual_seed(self.stream(purpose, epoch))
 
     def images(self, role: str) -> ImageSet:
-        """Raises AccessError for a role that the method does not declare."""
+        """The images of a role. Raises AccessError for a role that the method does not declare."""
         if role not in self.data:
             raise AccessError(f"images of role {role!r} are not in the method's DATA_ROLES")
         return self.data[role]
 
     def batches(self, role: str, epoch: int, size: int) -> Iterator[Batch]:
-        """All images of a role once, shuffled and augmented by the epoch's own streams.
+        """All images of a role once, shuffled and augmented by the random streams of the epoch.
 
-        In batches of at most ``size`` that differ by one image at most: a ragged last batch counts as
-        much as a full one, and three images left over at batch 64 cost a small ResNet two points of
+        No batch has more than ``size`` images, and no two batches differ by more than one image. A last batch of a few
+        images would count as much as a full one: three images left over at batch 64 cost a small ResNet two points of
         accuracy on digits.
         """
         images = self.images(role)
@@ -86,10 +81,10 @@ class MethodContext:
         for index in order.tensor_split(math.ceil(len(images) / size)):
             index = index.to(self.device)
             x = to_float(augment(images.pixels[index], generator, **self.augment))
-            yield Batch(x, images.labels[index], role, (x, index))
+            yield Batch(x, images.labels[index], role, index)
 
     def fresh_model(self, purpose: str = "init") -> Classifier:
-        """A newly initialised classifier; "init" is the initialisation that pretraining starts from."""
+        """A newly initialised classifier. Pretraining starts from the initialisation of the purpose "init"."""
         return create(self.spec, self.stream(purpose)).to(self.device)
 
     def autocast(self) -> AbstractContextManager:
@@ -102,7 +97,7 @@ class MethodContext:
 
 
 def augment(pixels: Tensor, generator: torch.Generator, crop: int, flip: bool) -> Tensor:
-    """Random crop of the zero-padded image and random mirror image, per sample; uint8 [B, C, H, W]."""
+    """Crop each zero-padded image [B, C, H, W] at random by up to ``crop`` pixels, and mirror half of the images."""
     count, _, height, width = pixels.shape
     if crop:
         dy, dx = torch.randint(2 * crop + 1, (2, count, 1), generator=generator).to(pixels.device)
@@ -114,19 +109,19 @@ def augment(pixels: Tensor, generator: torch.Generator, crop: int, flip: bool) -
     if flip:
         mirrored = torch.rand(count, generator=generator).to(pixels.device) < 0.5
         pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
-    # Not contiguous(): with one channel a transposed tensor passes for contiguous and for channels-last
-    # at once, and oneDNN's convolutions then corrupt the heap (torch 2.15).
+    # Not contiguous(): a transposed tensor with one channel counts as contiguous and as channels-last at once, and then
+    # the convolutions of oneDNN corrupt the heap (torch 2.15).
     return pixels.clone(memory_format=torch.contiguous_format)
 
 
 def mixture(
     context: MethodContext, images: ImageSet, made: ImageSet, epoch: int, size: int, role: str
 ) -> Iterator[Batch]:
-    """Batches in which a role's images, augmented, and images that a method made, as they are, mix:
-    all of both sets once, shuffled together by the epoch's own stream.
+    """Batches of two sets, shuffled together by the random stream of the epoch: ``images``, augmented, and images that
+    the method has ``made``, as they are. Each image of both sets occurs once.
 
-    The pixels of ``made`` are uint8 like those of ``images``, or float32 in a batch's scale. Within
-    a batch the images of the first set come first.
+    The pixels of ``made`` are uint8 like those of ``images``, or float32 in the scale of a batch. In a batch the images
+    of the first set come first.
     """
     order = torch.randperm(len(images) + len(made), generator=context.generator(f"order {role}", epoch))
     generator = context.generator(f"augment {role}", epoch)

@@ -1,4 +1,4 @@
-"""The training loop that pretraining, retraining and every gradient-trained method share."""
+"""The training loop of pretraining, retraining and all methods that train by gradients."""
 
 import itertools
 import logging
@@ -24,7 +24,7 @@ Loss = Callable[[Classifier, Batch], Tensor]
 
 
 class Stateful(Protocol):
-    """A module, an optimiser, or whatever else has a state."""
+    """A module, an optimiser, or any other object with a state."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -32,7 +32,7 @@ class Stateful(Protocol):
 
 
 class Diverged(RunFailed):
-    """Training produced a loss that is not finite."""
+    """The loss, or a quantity that a method computes, is not finite."""
 
 
 def cross_entropy(model: Classifier, batch: Batch) -> Tensor:
@@ -49,13 +49,13 @@ def fit(
     after_epoch: Callable[[Classifier, int], None] | None = None,
     beside: Sequence[Stateful] = (),
 ) -> None:
-    """Train ``model`` in place, inside the job's scope, on ``batches(epoch)`` for epochs 1, 2, ….
+    """Train ``model`` in place, inside the scope of the context, on ``batches(epoch)`` for epochs 1, 2, ….
 
-    ``loss`` is minimised batch by batch in the order given; ``after_step`` may correct the weights
-    after each update, ``after_epoch`` may look at the model; what else learns or remembers stands in
-    ``beside``. Raises Diverged when an epoch's mean loss is not finite.
+    Each step minimises ``loss`` on one batch. ``after_step`` may correct the weights after a step, ``after_epoch`` may
+    look at the model after an epoch. ``beside`` lists all other objects whose state changes during training. Raises
+    Diverged for an epoch whose mean loss is not finite.
 
-    A job that was killed goes on after the last step that ``job.progress`` kept, to the same bits:
+    A killed job continues after the last step that ``context.progress`` has saved and reaches the same bits. For this,
     ``batches(epoch)`` must depend on the epoch alone.
     """
     scopes.freeze(model, context.scope)
@@ -83,7 +83,7 @@ def fit(
                     if after_step:
                         after_step(model)
                     run.total += value.detach()
-                    # Nothing outlives its step: less memory in the next, and as much after a resumption.
+                    # No tensor outlives its step: the next step needs less memory, and as much in a resumed job.
                     optimizer.zero_grad(set_to_none=True)
                     del value
                 run.steps += 1
@@ -97,7 +97,7 @@ def fit(
 
 
 class Loop:
-    """Where training stands, and how it is kept and found again."""
+    """The position of the training in its epochs, with everything that a killed job needs to continue from there."""
 
     def __init__(self, context: MethodContext, parts: Sequence[Stateful]):
         self.context, self.parts = context, parts
@@ -110,7 +110,7 @@ class Loop:
         self.total.zero_()
 
     def keep(self, seconds: float) -> None:
-        """Save everything that the next step depends on, ``seconds`` into the epoch."""
+        """Save everything that the next step depends on. ``seconds``: the time spent in this epoch so far."""
         context = self.context
         state = {
             "at": [self.epoch, self.steps, seconds],
@@ -124,7 +124,7 @@ class Loop:
         context.progress.save(self.name, state)
 
     def resume(self) -> None:
-        """Go to where the job was killed, if it was."""
+        """Continue from the saved state of a killed job, if there is one."""
         context, state = self.context, self.context.progress.load(self.name)
         if state is None:
             return
@@ -142,7 +142,7 @@ class Loop:
 
 
 def record(context: MethodContext, settings: Training, epoch: int, loss: float, seconds: float) -> None:
-    """Note an epoch in the history and the log. Raises Diverged for a loss that is not finite."""
+    """Add an epoch to the history and the log. Raises Diverged for a loss that is not finite."""
     if not math.isfinite(loss):
         raise Diverged(f"the loss is {loss} in epoch {epoch} at learning rate {learning_rate(settings, epoch):g}")
     context.history.append({"epoch": epoch, "loss": loss, "lr": learning_rate(settings, epoch), "seconds": seconds})
@@ -150,9 +150,10 @@ def record(context: MethodContext, settings: Training, epoch: int, loss: float, 
 
 
 def make_optimizer(model: Classifier, settings: Training) -> torch.optim.Optimizer:
-    """Only what may move is given to the optimiser: neither momentum nor weight decay reach the rest.
+    """The optimiser of the trainable parameters. It does not know the frozen ones, so neither momentum nor weight decay
+    changes them.
 
-    The fused implementation takes half the time of the default one on small models on a CPU.
+    The fused implementation takes half the time of the default one for small models on a CPU.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
     common = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
@@ -166,7 +167,7 @@ def make_optimizer(model: Classifier, settings: Training) -> torch.optim.Optimiz
 
 
 def learning_rate(settings: Training, epoch: int) -> float:
-    """Of epochs 1, 2, …: a linear warm-up over ``warmup`` epochs, then constant or half a cosine."""
+    """The learning rate of epoch 1, 2, …: a linear warm-up over ``warmup`` epochs, then constant or half a cosine."""
     if epoch <= settings.warmup:
         return settings.lr * epoch / (settings.warmup + 1)
     if settings.schedule == "constant":
