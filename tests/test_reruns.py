@@ -261,6 +261,7 @@ CHANGES = {
     "a hyper-parameter": ({"settings.methods.rl.lr": 0.03}, RL),
     "two values that swap": ({"settings.methods.rl": {"lr": 0.02, "weight_decay": 0.01}}, RL),
     "the recipe of pretraining": ({"settings.archs.net.train.epochs": 2}, MODELS),
+    "augmentation": ({"settings.datasets": {"digits": {"augment": {"crop": 1}}}}, LAYERS | MODELS),
     "radii": ({"settings.datasets": {"digits": {"eps": RADII}}}, GRID | ATTACKED),
     "settings of an attack": ({"settings.attacks": {"pgd": {"steps": 3}}}, PGD),
     "settings of the analysis": ({"settings.analysis": {"resamples": 100}}, ANALYSIS),

@@ -294,12 +294,6 @@ def test_scopes_by_their_names_in_paths(config):
     assert all(re.fullmatch(scope_grammar.pattern(), scope) for scope in study.scopes)
 
 
-@pytest.mark.parametrize("name", ["runs", "digits", "figures", "shadows"])
-def test_a_study_may_have_any_name(config, name):
-    """Each has a folder of its own."""
-    assert Study({**config, "study": name}).config["study"] == name
-
-
 def test_naming_a_control_adds_its_scopes_only(config):
     config.update(methods=["original", "retrain"], scopes=["last", "all"])
     assert Study(config).cells == [("original", "all"), ("retrain", "all"), ("retrain", "last")]

@@ -19,7 +19,6 @@ from unlearn.models.device import prepare
 from unlearn.models.normalization import ProbeError, normalization_layers
 from unlearn.models.scopes import ScopeError
 from unlearn.run import ALL
-from unlearn.training.artifacts import model_spec
 
 log = logging.getLogger("unlearn")
 
@@ -65,7 +64,7 @@ def held_by_all(dataset: str, settings: LayersSettings, device: str) -> Iterator
         raise ModelError(f"{key}: {settings.crop} leaves crops of nothing but padding, images are {height}x{width}")
     for arch, spec in settings.archs.items():
         try:
-            model = classifier.create(model_spec(dataset, spec), 0).to(device)
+            model = classifier.create(images.model_spec(dataset, spec), 0).to(device)
             classifier.check(model)
             normalization_layers(model)
         except (ModelError, ProbeError) as error:
