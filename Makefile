@@ -9,16 +9,16 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 all: $(BIN)/.installed
 	snakemake $(if $(STUDY),--configfile studies/$(STUDY).yaml) --cores $(CORES) all
 
+# One process more than cores: that with the tests on SLURM mostly waits.
 test: $(BIN)/.installed lint
-	pytest -n $(CORES) --dist loadgroup -m "not slurm" tests
-	pytest -m slurm tests
+	pytest -n $$(($(CORES) + 1)) tests
 
 # These start and stop a SLURM on this machine, and are skipped without slurmctld, slurmd, slurm-client and munge.
 test-slurm: $(BIN)/.installed
 	pytest -m slurm tests
 
 test-fast: $(BIN)/.installed
-	pytest -n $(CORES) --dist loadgroup -m "not slow and not slurm" tests
+	pytest -n $(CORES) -m "not slow and not slurm" tests
 
 lint: $(BIN)/.installed docs
 	ruff check .

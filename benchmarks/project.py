@@ -13,7 +13,10 @@ def copy(root: Path, study: str) -> None:
     """Copy what a run needs into a folder; ``study`` is the text of its overlay."""
     root.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
-        (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, root / part)
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, root / part, dirs_exist_ok=True)
+        else:
+            shutil.copy(ROOT / part, root / part)
     (root / OVERLAY).write_text(study)
 
 

@@ -163,6 +163,7 @@ class Box:
 
     def figure(self, data, draw="None"):
         """Draw a figure that gets the radii alone."""
+        from unlearn.api.figures import ReportSettings
         from unlearn.stages.figure import figure
 
         head = "import pandas as pd\nNEEDS = ()\nMEASURED = ()\n"
@@ -170,7 +171,8 @@ class Box:
         self.plugin("figures", head + functions)
         radii = str(self.root / "radii.parquet")
         tables.write(RADII, radii, {"threat_norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
-        figure("mine", self.old, self.old, self.old, {"threat_norms": {}}, radii=radii)
+        settings = ReportSettings(*[()] * 5, labels={}, threat_norms={})
+        figure("mine", self.old, self.old, self.old, settings, radii=radii)
 
     def metric(self, body):
         from unlearn.stages.measure import _compute

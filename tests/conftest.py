@@ -60,6 +60,11 @@ def method_context(spec, scope="all", roles=("retain", "forget"), seed=0, **more
     return MethodContext(seed, spec, {role: sets[role] for role in roles}, torch.device("cpu"), scope, **more)
 
 
+def pytest_collection_modifyitems(items):
+    """Files are handed out in this order: those with long tests first, that on SLURM before all."""
+    items.sort(key=lambda item: (item.get_closest_marker("slurm") is None, item.get_closest_marker("slow") is None))
+
+
 @pytest.fixture(params=list(NETS))
 def spec(request):
     """The spec of a network with batch norms, then of one with layer norms."""
@@ -118,6 +123,13 @@ def split(dataset, tmp_path):
     role = ["forget"] * 10 + ["retain"] * 30 + ["test"] * 16
     tables.write(SPLIT, path, {"id": np.arange(56), "role": role}, {})
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """A folder of this test run that all its processes share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,7 @@ class Planned:
 
     SERVER = """
 import json, os, sys
-import jsonschema, pandas, pyarrow, yaml
+import pydantic, pandas, pyarrow, yaml
 import snakemake.api, snakemake.cli, snakemake.dag, snakemake.workflow
 import smart_open, snakemake.profiles, snakemake.report.html_reporter, snakemake.storage
 from snakemake.executors import touch

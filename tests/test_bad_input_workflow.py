@@ -2,9 +2,10 @@
 
 import pytest
 import yaml
+from conftest import ROOT
 from tiny import TINY, Copy
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bad input")]
+pytestmark = pytest.mark.slow
 
 FINISHED = {
     "results/digits/tables/main.md": "| method |",
@@ -29,15 +30,21 @@ def exchange(path, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
+SEEDS = next(
+    n for n, line in enumerate((ROOT / "config.yaml").read_text().splitlines(), 1) if line.startswith("seeds:")
+)
 CASES = {
-    "broken YAML": (lambda root: exchange(root / "config.yaml", "seeds: [0]", "seeds: [0"), "config.yaml, line 26: "),
+    "broken YAML": (
+        lambda root: exchange(root / "config.yaml", "seeds: [0]", "seeds: [0"),
+        f"config.yaml, line {SEEDS + 1}: ",
+    ),
     "a key twice": (
         lambda root: (root / "tiny.yaml").write_text(TINY + "seeds: [1]\n"),
-        "tiny.yaml, line 20: key 'seeds' stands twice, first in line 2",
+        "tiny.yaml, line 22: key 'seeds' stands twice, first in line 2",
     ),
     "a misspelt key": (
         lambda root: exchange(root / "tiny.yaml", "  follow: 0", "  folow: 0"),
-        "tiny.yaml: settings: unknown key ('folow' was unexpected); known are ",
+        "tiny.yaml: settings.folow: unknown key; known are datasets, ",
     ),
     "an unknown method": (
         lambda root: exchange(root / "tiny.yaml", "salun]", "salunn]"),
@@ -45,7 +52,7 @@ CASES = {
     ),
     "a syntax error": (
         lambda root: exchange(root / "src/unlearn/methods/salun.py", "def unlearn(", "def unlearn(("),
-        "methods/salun.py, line 41: ",
+        "methods/salun.py, line ",
     ),
 }
 
@@ -61,6 +68,14 @@ def test_stops_before_the_first_job(copy, case):
     assert said.startswith(("methods/", "config.yaml", str(copy.root)))
     assert {path: (copy.root / path).read_text() for path in FINISHED} == FINISHED
     assert not (copy.root / "logs").exists()
+
+
+def test_a_study_of_any_name_has_a_folder_of_its_own(copy):
+    """Also one that is named like a folder of results."""
+    done = copy.snakemake("--config", "study=runs", "--summary", "all")
+    files = [line.split("\t")[0] for line in done.stderr.splitlines() + done.stdout.splitlines() if "\t" in line][1:]
+    assert len(files) > 60
+    assert all(file.startswith("results/runs/") for file in files)
 
 
 def test_snakemake_itself_reads_what_the_command_line_names(copy):

@@ -189,6 +189,17 @@ def test_imagefolder(imagenet):
         np.testing.assert_array_equal(pixels, PICTURES[np.argsort(LABELS, kind="stable")])
 
 
+def test_hidden_files_and_folders_are_no_images_and_no_classes(imagenet):
+    """macOS, Jupyter and NFS leave them behind; a change of one remakes nothing (``unlearn.provenance.sources``)."""
+    (imagenet / "train/.ipynb_checkpoints").mkdir()
+    (imagenet / f"train/{NAMES[0]}/.hidden").mkdir()
+    for name in (f"train/{NAMES[0]}/._1.png", f"train/{NAMES[0]}/.hidden/1.png", "val/.DS_Store"):
+        (imagenet / name).write_bytes(b"no image")
+    classes, found = load("imagefolder", root=str(imagenet))
+    assert classes == NAMES
+    assert all(len(labels) == len(LABELS) for _, labels in found.values())
+
+
 def test_imagefolder_of_tiny_imagenet(tiny_imagenet):
     _, found = load("imagefolder", root=str(tiny_imagenet))
     np.testing.assert_array_equal(found["test"][0], PICTURES[::-1])

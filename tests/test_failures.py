@@ -42,6 +42,7 @@ def test_a_marked_table_or_weights_file_says_why(tmp_path):
         ({"run": RUN}, True),
         ({"run": {**RUN, "method": "retrain"}}, False),
         ({"run": {**RUN, "method": "original"}}, False),
+        ({"run": {**RUN, "method": "pretrain"}}, False),
         ({"name": "cost"}, False),
     ],
 )

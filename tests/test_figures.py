@@ -16,8 +16,9 @@ from unlearn.analysis.comparisons import compare
 from unlearn.analysis.conjectures import Settings, conclude
 from unlearn.analysis.correlations import correlate
 from unlearn.analysis.gates import Attack, gates
-from unlearn.api.figures import STYLE, ReportSettings, cells, name, seeds
+from unlearn.api.figures import STYLE, ReportSettings, cells, name
 from unlearn.config import plugins
+from unlearn.config.study import Study
 from unlearn.io import tables
 from unlearn.io.catalogue import TABLES
 from unlearn.io.columns import CELL_KEY, DETAIL_KEY, RUN_KEY
@@ -76,6 +77,13 @@ def metrics(count, of_cells=CELLS):
     return pd.DataFrame(rows).astype(types)
 
 
+def layers(held):
+    """The table of layers where each architecture holds so many in each scope: the more layers, the fewer weights."""
+    rows = [(arch, scope, 100 - 10 * n + i, n) for arch in held for i, (scope, n) in enumerate(held[arch].items())]
+    frame = pd.DataFrame(rows, columns=["arch", "scope", "parameters", "layers"])
+    return frame.assign(parameter_share=0.5, layer_share=0.5)
+
+
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
     """Number of seeds → paths of the study's tables, as the stages write them."""
@@ -85,6 +93,7 @@ def studies(tmp_path_factory):
         frame = metrics(count)
         parts = {
             "metrics": frame,
+            "layers": layers({key: {"last": 2, "all": 6} for key in SETTINGS.archs}),
             "comparisons": compare(frame, 0.95, 100, 0).assign(failed_gates=""),
             "radii": pd.DataFrame({"threat_norm": "linf", "eps": EPS, "headline": [e == HEADLINE for e in EPS]}),
             "gates": gates(frame, dict.fromkeys(ATTACKS, Attack("linf", "iterative", "fool"))),
@@ -98,9 +107,19 @@ def studies(tmp_path_factory):
     return by_seeds
 
 
+def read(paths):
+    return {kind: tables.read(TABLES[kind], path).to_pandas() for kind, path in paths.items()}
+
+
 @pytest.fixture(params=[1, 3], ids=["one seed", "three seeds"])
 def study(request, studies):
-    return {kind: tables.read(TABLES[kind], path).to_pandas() for kind, path in studies[request.param].items()}
+    return read(studies[request.param])
+
+
+@pytest.fixture
+def three(studies):
+    """The study of three seeds."""
+    return read(studies[3])
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +137,7 @@ def drawn(figure, study, settings=SETTINGS):
 
 def only(study, condition):
     """The rows of the study's tables of runs and cells that meet a condition."""
-    return {kind: f.query(condition) if {"arch", "scope"} <= {*f} else f for kind, f in study.items()}
+    return {kind: f.query(condition) if {"arch", "method"} <= {*f} else f for kind, f in study.items()}
 
 
 def titles(found):
@@ -142,9 +161,9 @@ def test_every_figure(figure, study):
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_one_architecture_and_forget_set(figure, study):
+def test_one_architecture_and_forget_set(figure, three):
     settings = replace(SETTINGS, archs=["vit"], forgets=["ten"])
-    _, found = drawn(figure, only(study, "arch == 'vit' and forget == 'ten'"), settings)
+    _, found = drawn(figure, only(three, "arch == 'vit' and forget == 'ten'"), settings)
     assert all(title.endswith("ViT") for title in titles(found)), "a single forget set needs no mention"
 
 
@@ -152,9 +171,9 @@ HOSTILE = r"A|B #1 $x_y$ 50% {a}~^\b & <i>*c* `d` [e](f) & _g_"
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_labels_are_printed_as_they_are(figure, study):
+def test_labels_are_printed_as_they_are(figure, three):
     settings = replace(SETTINGS, labels={"resnet": HOSTILE, "vit": r"$\broken$"})
-    _, found = drawn(figure, study, settings)
+    _, found = drawn(figure, only(three, "forget == 'ten'"), settings)
     found.canvas.draw()
     assert any(HOSTILE in title for title in titles(found))
 
@@ -187,33 +206,58 @@ def test_fairness_gap_plots_layers_in_order_of_execution(study):
     assert points[:, 1].tolist() == pytest.approx(by_layer[["stem", "norm.1", "norm.10"]].tolist())
 
 
-@pytest.mark.parametrize("figure", ["fairness_gap", "robustness"])
-@pytest.mark.parametrize(
-    ("scopes", "widest"),
-    [
-        (["all", "last"], "all"),
-        (["intermediate+last", "last"], "intermediate+last"),
-        (["last", "first"], "last"),
-        (["first", "intermediate"], "first"),
-        (["last", "groups0-9"], "last"),
-        (["groups2-9", "groups5", "groups0-3"], "groups2-9"),
-    ],
-)
-def test_figures_of_one_scope_show_every_method_on_the_widest(figure, scopes, widest, study):
-    """Wherever the widest stands in the list, and beside controls, which run on all layers."""
-    rename = {"all": widest, "last": next(s for s in scopes if s != widest)}
+WIDEST = {
+    "listed last": ({"last": 2, "all": 6}, "all"),
+    "listed first": ({"intermediate+last": 4, "last": 2}, "intermediate+last"),
+    "by weights where layers are equal": ({"first": 2, "last": 2}, "last"),
+    "a long range of groups": ({"groups0-9": 5, "last": 2}, "groups0-9"),
+    "a short range of groups": ({"last": 2, "groups5": 1}, "last"),
+}
+
+
+def with_scopes(study, scopes):
+    """The study with its methods on ``scopes`` instead of last and all; its controls stay on all."""
     frames = dict(study)
     for kind in ("metrics", "comparisons"):
-        moved = ~frames[kind]["method"].isin(["original", "retrain"])
-        scope = frames[kind]["scope"].where(~moved, frames[kind]["scope"].map(rename))
-        frames[kind] = frames[kind].assign(scope=scope)
-    frame, found = drawn(figure, frames, replace(SETTINGS, scopes=scopes))
-    shown = set(frame[["method", "scope"]].itertuples(index=False, name=None))
-    assert shown == {("original", "all"), ("retrain", "all"), ("cf", widest), ("salun", widest)}
-    prefix = "PGD, " if figure == "robustness" else ""
-    assert all(len(line(found, f"{prefix}ViT, forget ten", label)) == 3 for label in ("Original", "Retrain", "CF"))
-    beside = "" if widest == "all" else ", controls on all"
-    assert found.legends[0].get_title().get_text() == f"scope: {widest}{beside} ({seeds(frame)})"
+        scope, control = frames[kind]["scope"], frames[kind]["method"].isin(["original", "retrain"])
+        frames[kind] = frames[kind].assign(scope=scope.where(control, scope.map(dict(zip(["last", "all"], scopes)))))
+    return frames
+
+
+def shown_of(found, figure, arch="ViT"):
+    """Labels of the lines that a panel shows, and the title of the legend without the number of seeds."""
+    title = f"{'PGD, ' * (figure == 'robustness')}{arch}, forget ten"
+    labels = [label for label in ("Original", "Retrain", "CF", "SalUn") if len(line(found, title, label)) == 3]
+    return labels, found.legends[0].get_title().get_text().removesuffix(" (3 seeds)")
+
+
+@pytest.mark.parametrize("figure", ["fairness_gap", "robustness"])
+@pytest.mark.parametrize(("held", "widest"), WIDEST.values(), ids=WIDEST)
+def test_figures_of_one_scope_show_every_method_on_the_widest(figure, held, widest, three):
+    """Wherever it is listed, and beside the controls, which run on all layers."""
+    frames = only(with_scopes(three, held), "arch == 'vit' and forget == 'ten'")
+    frames["layers"] = layers({"vit": {**held, "all": 6}})
+    frame, found = drawn(figure, frames, replace(SETTINGS, scopes=list(held), forgets=["ten", "other"]))
+    assert set(frame[["method", "scope"]].itertuples(index=False, name=None)) == {
+        *(("original", "all"), ("retrain", "all"), ("cf", widest), ("salun", widest))
+    }
+    labels, title = shown_of(found, figure)
+    assert labels == ["Original", "Retrain", "CF", "SalUn"]
+    assert title == ("scope: all" if widest == "all" else f"scope: {widest}; controls: all")
+
+
+@pytest.mark.parametrize("figure", ["fairness_gap", "robustness"])
+def test_the_widest_scope_is_the_architectures_own(figure, three):
+    """A third of one model holds fewer layers than a range of its groups, of another model more."""
+    frames = with_scopes(three, ["last", "groups0-3"])
+    frames["layers"] = layers({"resnet": {"last": 9, "groups0-3": 4}, "vit": {"last": 2, "groups0-3": 4}})
+    frame, found = drawn(figure, frames, replace(SETTINGS, scopes=["last", "groups0-3"]))
+    methods = frame[~frame["method"].isin(["original", "retrain"])]
+    assert set(methods[["arch", "scope"]].itertuples(index=False, name=None)) == {
+        ("resnet", "last"),
+        ("vit", "groups0-3"),
+    }
+    assert shown_of(found, figure)[1] == "scope: last (ResNet), groups0-3 (ViT); controls: all"
 
 
 def test_cost_plots_every_method_beside_retraining(study):
@@ -230,9 +274,9 @@ def test_overview_writes_percentages(study):
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_a_cell_whose_runs_all_failed_leaves_a_gap(figure, study):
+def test_a_cell_whose_runs_all_failed_leaves_a_gap(figure, three):
     """In one of the panels; the others show it."""
-    _, found = drawn(figure, only(study, "not (arch == 'vit' and method == 'cf' and scope == 'all')"))
+    _, found = drawn(figure, only(three, "not (arch == 'vit' and method == 'cf' and scope == 'all')"))
     assert len(titles(found)) >= 4
     if figure == "overview":
         texts = [[text.get_text() for text in axis.texts] for axis in found.axes[:4]]
@@ -259,10 +303,10 @@ def test_gap_vs_robustness_gives_spearmans_coefficient(study):
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_what_was_not_measured_is_left_out(figure, study):
+def test_what_was_not_measured_is_left_out(figure, three):
     """A study may name fewer metrics, such as no comparison with retraining beyond the figures'."""
     left_out = ["average_gap", "relative_memory", "class_disparity"]
-    drawn(figure, {kind: f[~f["metric"].isin(left_out)] if "metric" in f else f for kind, f in study.items()})
+    drawn(figure, {kind: f[~f["metric"].isin(left_out)] if "metric" in f else f for kind, f in three.items()})
 
 
 def stored(path):
@@ -280,8 +324,7 @@ def test_the_stage_writes_the_plotted_numbers(figure, studies, tmp_path):
     assert pdf.read_bytes().startswith(b"%PDF-")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert not plt.get_fignums(), "closed again"
-    frames = {kind: tables.read(TABLES[kind], path).to_pandas() for kind, path in inputs.items()}
-    expected = plugins.load("figures", figure).data(frames, SETTINGS)
+    expected = plugins.load("figures", figure).data(read(inputs), SETTINGS)
     pd.testing.assert_frame_equal(stored(csv), expected, check_dtype=False)
 
 
@@ -424,14 +467,12 @@ def test_table_stage_writes_its_four_files(studies, tmp_path):
     inputs["failures"] = tmp_path / "failures.parquet"
     tables.write(FAILURES, inputs["failures"], NO_FAILURES, {})
     table_stage(**inputs, **outputs, settings=replace(SETTINGS, headline_eps={}))
-    compared, judged, gated = (
-        tables.read(TABLES[k], inputs[k]).to_pandas() for k in ("comparisons", "conjectures", "gates")
-    )
-    frame = main_table(compared, NO_FAILURES, SETTINGS)
+    study = read(inputs)
+    frame = main_table(study["comparisons"], NO_FAILURES, SETTINGS)
     pd.testing.assert_frame_equal(stored(outputs["csv"]), frame, check_dtype=False)
     assert outputs["markdown"].read_text("utf-8") == to_markdown(frame, SETTINGS)
     assert outputs["latex"].read_text("utf-8") == to_latex(frame, SETTINGS)
-    assert outputs["verdicts"].read_text("utf-8") == page(judged, gated, NO_FAILURES, SETTINGS)
+    assert outputs["verdicts"].read_text("utf-8") == page(study["conjectures"], study["gates"], NO_FAILURES, SETTINGS)
 
 
 @pytest.mark.parametrize("label", ["ResNet", HOSTILE])
@@ -475,8 +516,6 @@ def test_cells_come_in_the_order_of_the_study():
 
 
 def test_settings_are_what_a_study_gives(config):
-    from unlearn.config.study import Study
-
     given = Study(config).report_settings()
     assert ReportSettings(**given) == ReportSettings(**{**given, "headline_eps": {}})
     assert {*given, "headline_eps"} == {*asdict(SETTINGS)}

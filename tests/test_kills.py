@@ -15,7 +15,6 @@ import kills
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("kills")
 def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path):
     kills.main(3, 1, tmp_path / "kills")
 

@@ -6,6 +6,7 @@ import pytest
 
 from unlearn.config import contracts, plugins
 from unlearn.config.settings import ConfigError, Section
+from unlearn.io.catalogue import STUDY_WIDE
 
 PLUGINS = [(kind, name) for kind in plugins.KINDS for name in plugins.names(kind)]
 WITH_SETTINGS = [(kind, name) for kind, name in PLUGINS if kind in ("methods", "attacks", "data")]
@@ -96,7 +97,7 @@ def test_no_metric_is_declared_twice():
 @pytest.mark.parametrize("name", of("figures"))
 def test_figure(name):
     module = plugins.load("figures", name)
-    assert set(module.NEEDS) <= {"metrics", "comparisons", "correlations"}
+    assert set(module.NEEDS) <= set(STUDY_WIDE)
     takes(module.data, "tables", "settings")
     takes(module.draw, "frame", "settings")
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import EXECUTION, NETS
+from conftest import EXECUTION, NETS, image_set, spec_of
 from safetensors.torch import load_file
 
 from unlearn.config import plugins
@@ -21,12 +21,14 @@ from unlearn.models.cost_meter import Meter
 from unlearn.run import Run
 from unlearn.stages.pretrain import pretrain
 from unlearn.stages.shadow import shadow
-from unlearn.stages.shadow_split import shadow_split
+from unlearn.stages.shadow_split import ShadowSettings, shadow_split
 from unlearn.stages.unlearn import unlearn
+from unlearn.training.artifacts import TrainingSettings
+from unlearn.training.context import MethodContext
 
 QUICK = {
     "epochs": 3,
-    "batch_size": 5,
+    "batch_size": 8,
     "forget_batch_size": 4,
     "lr": 0.01,
     "weight_decay": 0.01,
@@ -39,6 +41,7 @@ QUICK = {
     "msteps": 2,
     "gamma": 0.001,
 }
+BATCHNORM, CPU = spec_of("batchnorm"), torch.device("cpu")
 # Of one computation, not of epochs: begun again from the start.
 AT_ONCE = {"original", "fisher", "influence", "ssd"}
 
@@ -57,33 +60,24 @@ class Stopped(Progress):
         return super().due
 
 
-@pytest.fixture
-def cf_context(spec, make_images):
-    """A job whose forget set is a whole class."""
-
-    def make(method, progress, scope="all", augment=None):
-        from unlearn.training.context import MethodContext
-
-        every = make_images(33)
-        gone = every.labels == 3
-        sets = {"retain": every.select(~gone), "forget": every.select(gone)}
-        data = {role: sets[role] for role in plugins.load("methods", method).DATA_ROLES}
-        augment = augment or {"crop": 1, "flip": True}
-        return MethodContext(0, spec, data, torch.device("cpu"), scope, augment=augment, progress=progress)
-
-    return make
+def context_of(method, spec, progress):
+    """A context whose forget set is a whole class."""
+    images = image_set(20)
+    gone = images.labels == 3
+    sets = {"retain": images.select(~gone), "forget": images.select(gone)}
+    data = {role: sets[role] for role in plugins.load("methods", method).DATA_ROLES}
+    return MethodContext(0, spec, data, CPU, augment={"crop": 1, "flip": True}, progress=progress)
 
 
-def outcome(spec, context, method):
+def outcome(method, spec, progress):
     """What a method makes of a fresh model: its state, history and peak of memory."""
-    net = create(spec, 0)
+    net, context = create(spec, 0), context_of(method, spec, progress)
     plugin = plugins.load("methods", method)
-    fields = plugin.Settings.model_fields
-    with Meter(net, context.device) as context.meter:
-        plugin.unlearn(net, context, plugin.Settings(**{key: value for key, value in QUICK.items() if key in fields}))
+    known = plugin.Settings.model_fields
+    with Meter(net, CPU) as context.meter:
+        plugin.unlearn(net, context, plugin.Settings(**{key: value for key, value in QUICK.items() if key in known}))
     history = [{key: value for key, value in row.items() if key != "seconds"} for row in context.history]
-    # Of influence the first run in a process takes more: it traces functions.
-    return net.state_dict(), history, context.meter.peak_memory if method not in AT_ONCE else None
+    return net.state_dict(), history, context.meter.peak_memory
 
 
 def same(one, other):
@@ -93,62 +87,55 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("method", plugins.names("methods"))
-def test_every_method_resumes_to_the_same_bits(spec, cf_context, method, tmp_path):
+def test_every_method_resumes_to_the_same_bits(spec, method, tmp_path):
     """Stopped half-way: as epochs are odd in number, within one. At its end a resumed job draws all its batches again,
     and nothing that a method carries from one epoch to the next could be missing."""
     whole, rest = Stopped(None), Stopped(tmp_path)
-    straight = outcome(spec, cf_context(method, whole), method)
-    try:
-        outcome(spec, cf_context(method, Stopped(tmp_path, whole.steps // 2)), method)
-        assert method in AT_ONCE
-    except SystemExit:
-        assert list(tmp_path.iterdir())
-    assert same(straight, outcome(spec, cf_context(method, rest), method))
-    assert rest.steps < whole.steps or method in AT_ONCE
+    straight = outcome(method, spec, whole)
+    if method in AT_ONCE:
+        assert not whole.steps
+        return
+    with pytest.raises(SystemExit):
+        outcome(method, spec, Stopped(tmp_path, whole.steps // 2))
+    assert same(straight, outcome(method, spec, rest))
+    assert rest.steps < whole.steps
 
 
-def test_stopped_again_and_again(spec, cf_context, tmp_path):
-    straight, stops = outcome(spec, cf_context("unsir", Progress()), "unsir"), 0
+def test_stopped_again_and_again(tmp_path):
+    straight, stops = outcome("unsir", BATCHNORM, Progress()), 0
     while True:
         try:
-            found = outcome(spec, cf_context("unsir", Stopped(tmp_path / "p", 4)), "unsir")
+            resumed = outcome("unsir", BATCHNORM, Stopped(tmp_path / "p", 3))
             break
         except SystemExit:
             stops += 1
     assert stops > 3
-    assert same(straight, found)
+    assert same(straight, resumed)
 
 
-def test_dropout_goes_on_where_it_was(spec, cf_context, tmp_path):
-    without = outcome(spec, cf_context("cf", Progress()), "cf")
+def test_dropout_goes_on_where_it_was(spec, tmp_path):
+    without = outcome("cf", spec, Progress())
     spec = replace(spec, args={**spec.args, "drop_rate": 0.3})
-
-    def context(progress):
-        return replace(cf_context("cf", progress), spec=spec)
-
-    straight = outcome(spec, context(Progress()), "cf")
+    straight = outcome("cf", spec, Progress())
     assert straight[1] != without[1]
     with pytest.raises(SystemExit):
-        outcome(spec, context(Stopped(tmp_path, 3)), "cf")
-    assert same(straight, outcome(spec, context(Progress(tmp_path, "job")), "cf"))
+        outcome("cf", spec, Stopped(tmp_path, 3))
+    assert same(straight, outcome("cf", spec, Progress(tmp_path, "job")))
 
 
 @pytest.mark.parametrize("damage", ["foreign", "torn"])
-def test_progress_of_another_job_or_torn_is_ignored(spec, cf_context, tmp_path, damage):
-    straight = outcome(spec, cf_context("cf", Progress()), "cf")
+def test_progress_of_another_job_or_torn_is_ignored(tmp_path, damage):
+    straight = outcome("cf", BATCHNORM, Progress())
     with pytest.raises(SystemExit):
-        outcome(spec, cf_context("cf", Stopped(tmp_path, 4, "other" if damage == "foreign" else "job")), "cf")
+        outcome("cf", BATCHNORM, Stopped(tmp_path, 4, "other" if damage == "foreign" else "job"))
     (file,) = tmp_path.iterdir()
     if damage == "torn":
         file.write_bytes(file.read_bytes()[:-100])
-    assert same(straight, outcome(spec, cf_context("cf", Progress(tmp_path, "job")), "cf"))
+    assert same(straight, outcome("cf", BATCHNORM, Progress(tmp_path, "job")))
 
 
-def test_what_was_spent_counts_once(spec, cf_context, tmp_path):
-    with pytest.raises(SystemExit):
-        outcome(spec, cf_context("cf", Stopped(tmp_path, 4)), "cf")
-    net = create(spec, 0)
-    with Meter(net, torch.device("cpu")) as meter:
+def test_what_was_spent_counts_once():
+    with Meter(create(BATCHNORM, 0), CPU) as meter:
         time.sleep(0.2)
         meter.load_state_dict({"spent": (10.0, 5.0), "live": 1, "peak": 2, "steps": {"retain": 2}})
     assert 10.0 <= meter.seconds < 10.1
@@ -156,40 +143,30 @@ def test_what_was_spent_counts_once(spec, cf_context, tmp_path):
 
 
 @pytest.mark.parametrize("attack", plugins.names("attacks"))
-def test_every_attack_resumes_to_the_same_outcome(net, make_images, attack, tmp_path):
+def test_every_attack_resumes_to_the_same_outcome(attack, tmp_path):
     plugin = plugins.load("attacks", attack)
-    few = {"steps", "target_steps", "queries", "draws"} & set(plugin.Settings.model_fields)
+    few = {"steps", "target_steps", "targets", "queries", "draws"} & set(plugin.Settings.model_fields)
     own = plugin.Settings(**dict.fromkeys(few, 2))
-    grid = [0.02, 0.1] if plugin.THREAT_NORM == "linf" else [0.2, 1.0]
+    radii = [0.02, 0.1] if plugin.THREAT_NORM == "linf" else [0.2, 1.0]
 
-    def found(progress):
+    def search(progress):
+        aim = getattr(plugin, "AIM", "fool")
+        net, images = create(BATCHNORM, 0), image_set(12)
         return attack_search.search(
-            net,
-            make_images(24),
-            grid,
-            lambda m, e: plugin.build(m, e, own),
-            0,
-            plugin.THREAT_NORM,
-            getattr(plugin, "AIM", "fool"),
-            batch_size=8,
-            progress=progress,
+            net, images, radii, lambda m, e: plugin.build(m, e, own), 0, plugin.THREAT_NORM, aim, 4, progress
         )
 
-    straight, stops = found(Progress()), 0
-    for after in (1, 4):
-        folder = tmp_path / str(after)
-        try:
-            found(Stopped(folder, after))
-        except SystemExit:
-            stops += 1
-        again = found(Progress(folder, "job"))
-        for one, other in zip(straight[:3], again[:3], strict=True):
-            assert torch.equal(one.nan_to_num(-1.0), other.nan_to_num(-1.0))
-        assert straight[3:] == again[3:]
-    assert stops
+    whole = Stopped(None)
+    straight = search(whole)
+    with pytest.raises(SystemExit):
+        search(Stopped(tmp_path, whole.steps // 2))
+    again = search(Progress(tmp_path, "job"))
+    for one, other in zip(straight[:3], again[:3], strict=True):
+        assert torch.equal(one.nan_to_num(-1.0), other.nan_to_num(-1.0))
+    assert straight[3:] == again[3:]
 
 
-def test_an_attack_is_stopped_within_a_batch(net, make_images, tmp_path):
+def test_an_attack_is_stopped_within_a_batch(tmp_path):
     """A batch can take minutes, and nothing of it is needed."""
     batches = []
 
@@ -205,22 +182,20 @@ def test_an_attack_is_stopped_within_a_batch(net, make_images, tmp_path):
     def terminate(number, frame):
         raise SystemExit(STOPPED)
 
+    def search(progress):
+        attack_search.search(create(BATCHNORM, 0), image_set(), [0.1], build, 0, batch_size=2, progress=progress)
+
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         with pytest.raises(SystemExit):
-            attack_search.search(
-                net, make_images(24), [0.1], build, 0, batch_size=2, progress=Progress(tmp_path, "job")
-            )
-        first = batches[0]
-        attack_search.search(net, make_images(24), [0.1], build, 0, batch_size=2, progress=Progress(tmp_path, "job"))
+            search(Progress(tmp_path, "job"))
+        search(Progress(tmp_path, "job"))
     finally:
         signal.signal(signal.SIGTERM, previous)
-    assert sum(batches) - batches[1] == first + sum(batches[2:])
-    straight = []
-    attack_search.search(
-        net, make_images(24), [0.1], lambda m, e: {"a": lambda x, y: straight.append(len(x)) or x}, 0, batch_size=2
-    )
-    assert sum(batches) - batches[1] == sum(straight)
+    resumed = sum(batches) - batches[1]
+    batches[:] = [0, 0]
+    search(Progress())
+    assert resumed == sum(batches)
 
 
 def test_a_sigterm_waits_for_the_end_of_a_step(tmp_path):
@@ -244,9 +219,10 @@ def test_saved_at_most_every_so_many_seconds(tmp_path):
 @pytest.fixture
 def stage(dataset, tmp_path):
     """``stage(name, folder, progress)``: run a stage that trains a tiny model, and return what it makes, by name."""
-    settings = {"model": NETS["batchnorm"], "method": {"epochs": 5, "batch_size": 5, "lr": 0.05}, **EXECUTION}
+    method = {"epochs": 5, "batch_size": 8, "lr": 0.05}
+    settings = TrainingSettings(model=NETS["batchnorm"], method=method, **EXECUTION)
     half, split = (str(tmp_path / name) for name in ("half.parquet", "split.parquet"))
-    shadow_split(dataset, half, split, 0, {"fraction": 0.3, "seed": 2000})
+    shadow_split(dataset, half, split, 0, ShadowSettings(fraction=0.3, seed=2000))
     run = Run("net", "shadow", "retrain", "all", 2000)
 
     def pretrained(weights, history, cost, more, **common):

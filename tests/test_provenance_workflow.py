@@ -10,34 +10,25 @@ import time
 import pytest
 import yaml
 from plans import WHOLE_RUN, analysis, end, of_runs, splits
-from tiny import TINY, Copy
+from tiny import TINY, Copy, WarmCopy, finished
 
 from unlearn.provenance import records
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("provenance")]
+pytestmark = pytest.mark.slow
 
-SMALL = (
-    TINY.replace("methods: [cf, salun]\nscopes: [last, all]", "methods: [cf]\nscopes: [all]\nforgets: [listed]")
-    .replace("settings:\n", "settings:\n  forgets: {listed: {kind: ids, file: forget.txt}}\n")
-    .replace("seeds: [0]", "seeds: [0]\nfigures: [cost, overview]")
-)
 RUN = "results/digits/runs/net/listed"
 CF = f"{RUN}/cf-all/seed0"
-STUDY = yaml.safe_load(SMALL)
+STUDY = yaml.safe_load(TINY)
+ALL_LAYERS = STUDY | {"scopes": ["all"]}
 END = end(STUDY)
-WHOLE = of_runs(STUDY, *WHOLE_RUN, methods=["cf"]) | END
-MEASURED = of_runs(STUDY, "measure", methods=["cf"]) | END
-PREDICTED = of_runs(STUDY, "predict", methods=["cf"]) | MEASURED
-ATTACKED = {job for job in WHOLE if job.startswith("Attack by pgd:")} | MEASURED
+WHOLE = of_runs(STUDY, *WHOLE_RUN, methods=["cf"]) | END  # of both scopes
+OF_RUN = of_runs(ALL_LAYERS, *WHOLE_RUN, methods=["cf"]) | END
+MEASURED = of_runs(ALL_LAYERS, "measure", methods=["cf"]) | END
+PREDICTED = of_runs(ALL_LAYERS, "predict", methods=["cf"]) | MEASURED
+ATTACKED = {job for job in OF_RUN if job.startswith("Attack by pgd:")} | MEASURED
 
 
-class Study(Copy):
-    """A small study that forgets a list of ids."""
-
-    def __init__(self, root):
-        super().__init__(root, SMALL)
-        (root / "forget.txt").write_text("\n".join(map(str, range(100))))
-
+class Study(WarmCopy):
     def rewrite(self, output, **changes):
         """Change the record of a result."""
         path = self.root / records.record_of(output)
@@ -45,22 +36,19 @@ class Study(Copy):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    found = Study(tmp_path_factory.mktemp("project"))
-    found.run("all")
-    return found
+def made(tmp_path_factory, shared):
+    found = finished(tmp_path_factory.mktemp("project"), shared, Study)
+    yield found
+    found.close()
 
 
 @pytest.fixture
-def study(finished, tmp_path):
-    """The finished study, put back as it was afterwards."""
-    parts = ("results", ".snakemake", "forget.txt", "src")
-    for part in parts:
-        subprocess.run(["cp", "-a", finished.root / part, tmp_path / part], check=True)
-    yield finished
-    for part in parts:
-        subprocess.run(["rm", "-rf", finished.root / part], check=True)
-        subprocess.run(["cp", "-a", tmp_path / part, finished.root / part], check=True)
+def study(made, shared):
+    """The finished study, put back as it was before."""
+    yield made
+    for part in ("results", ".snakemake", "forget.txt", "src"):
+        subprocess.run(["rm", "-rf", made.root / part], check=True)
+        subprocess.run(["cp", "-a", shared / "study" / part, made.root / part], check=True)
 
 
 def append(path):
@@ -91,8 +79,8 @@ def other_ids(path):
         ("results/digits/metrics.parquet", os.unlink, END - {"Collect failures"}),
         (f"{CF}/predictions.parquet", truncate, PREDICTED),
         (f"{CF}/predictions.parquet", os.unlink, set()),  # nothing needs it
-        (f"{CF}/history.parquet", append, WHOLE),
-        (f"{CF}/model.safetensors", older_copy, WHOLE),
+        (f"{CF}/history.parquet", append, OF_RUN),
+        (f"{CF}/model.safetensors", older_copy, OF_RUN),
         (f"{CF}/.made/adversarial-pgd.parquet.json", append, ATTACKED),
         ("results/digits/figures/cost.png", append, {"Figure: cost"}),
         ("results/digits/figures/cost.png", os.unlink, {"Figure: cost"}),
@@ -111,7 +99,7 @@ def test_nothing_else_than_the_targets_is_made_again(study):
     append(study.root / "results/digits/figures/cost.png")
     append(study.root / CF / "model.safetensors")
     assert study.planned(f"{RUN}/original-all/seed0/predictions.parquet") == set()
-    assert study.planned(f"{CF}/predictions.parquet") == of_runs(STUDY, "unlearn", "predict", methods=["cf"])
+    assert study.planned(f"{CF}/predictions.parquet") == of_runs(ALL_LAYERS, "unlearn", "predict", methods=["cf"])
     done = study.snakemake("-n", "results/digits/figures/overview.pdf", "--allowed-rules", "figure")
     assert done.returncode == 0, done.stderr
     assert "made again" not in done.stderr
@@ -150,7 +138,7 @@ def test_a_finished_study_is_verified_and_explained(study):
     assert done.stdout.endswith(" results read, 0 findings\n")
     lines = study.unlearn("explain", "results/digits/figures/cost.pdf").stdout.splitlines()
     assert lines[0].startswith("results/digits/figures/cost.pdf  by figure  settings ")
-    (_,) = (line for line in lines if f"metrics.parquet of 3 in {RUN}  by measure" in line)
+    (_,) = (line for line in lines if f"metrics.parquet of 6 in {RUN}  by measure" in line)
     assert "[!" not in "".join(lines)
     assert any("results/digits/dataset.parquet  by dataset" in line for line in lines)
     os.unlink(study.root / CF / "history.parquet")
@@ -161,7 +149,7 @@ def test_a_finished_study_is_verified_and_explained(study):
 def test_a_copy_without_times_and_without_snakemakes_memory_is_finished_too(study, tmp_path):
     """`cp -r results` to another checkout: records say what Snakemake cannot know."""
     (tmp_path / "other").mkdir()
-    other = Study(tmp_path / "other")
+    other = Copy(tmp_path / "other", TINY)
     shutil.copytree(study.root / "results", other.root / "results", copy_function=shutil.copyfile)
     shutil.copyfile(study.root / "forget.txt", other.root / "forget.txt")
     assert other.planned("all") == set()
@@ -169,14 +157,14 @@ def test_a_copy_without_times_and_without_snakemakes_memory_is_finished_too(stud
     path.write_text(path.read_text() + "\nANSWER = 42\n")
     assert other.planned("all") == WHOLE
     path.write_text(path.read_text().removesuffix("\nANSWER = 42\n"))
-    (other.root / "tiny.yaml").write_text(SMALL.replace("analysis: {resamples: 100}", "analysis: {resamples: 200}"))
+    (other.root / "tiny.yaml").write_text(TINY.replace("analysis: {resamples: 100}", "analysis: {resamples: 200}"))
     assert other.planned("all") == analysis(STUDY)
 
 
 def test_results_of_other_settings_put_in_their_place_are_made_again(study):
     """Snakemake's memory is of those that it made, and says that they are current."""
     study.rewrite(f"{CF}/model.safetensors", settings={"lr": 3})
-    assert study.planned("all") == WHOLE
+    assert study.planned("all") == OF_RUN
     said = study.snakemake("-n", "all").stderr
     assert f"{CF}/model.safetensors: not made by the code, settings and inputs of now; it will be made again" in said
 

@@ -294,12 +294,6 @@ def test_scopes_by_their_names_in_paths(config):
     assert all(re.fullmatch(scope_grammar.pattern(), scope) for scope in study.scopes)
 
 
-@pytest.mark.parametrize("name", ["runs", "digits", "figures", "shadows"])
-def test_a_study_may_have_any_name(config, name):
-    """Each has a folder of its own."""
-    assert Study({**config, "study": name}).config["study"] == name
-
-
 def test_naming_a_control_adds_its_scopes_only(config):
     config.update(methods=["original", "retrain"], scopes=["last", "all"])
     assert Study(config).cells == [("original", "all"), ("retrain", "all"), ("retrain", "last")]
@@ -446,6 +440,16 @@ def test_a_figure_of_what_is_not_measured_is_refused(config, figure):
         kept = [name for name in config["metrics"] if name != metric and metric not in builds_on[name]]
         with pytest.raises(ConfigError, match=f"^figures: '{figure}' plots {metric}, which is not in metrics"):
             Study({**config, "figures": [figure], "metrics": kept})
+
+
+@pytest.mark.parametrize(("table", "switch"), [("tuning", "tune"), ("ulira", "ulira")])
+def test_a_figure_of_a_table_that_is_not_made_is_refused(config, monkeypatch, table, switch):
+    needy = contracts.Declaration(None, {"NEEDS": (table,), "MEASURED": ()}, "")
+    real = contracts.declaration
+    monkeypatch.setattr(contracts, "declaration", lambda kind, name: needy if name == "cost" else real(kind, name))
+    with pytest.raises(ConfigError, match=f"^figures: 'cost' needs the table {table}, which this study does not make"):
+        Study(config)
+    assert table in Study({**config, switch: True}).tables
 
 
 # --- the schema -----------------------------------------------------------------------------------

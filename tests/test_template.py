@@ -1,4 +1,4 @@
-"""The template of a method, used as the guide says: copied, named in the config, run, and tested like any method."""
+"""The template of a method, used as the guide says and tested like any method; test_workflow.py runs it in a study."""
 
 import shutil
 import subprocess
@@ -28,11 +28,6 @@ def test_the_guide_shows_the_template():
     assert declared
     assert f"```python\n# The images{declared}```\n" in page
     assert f"cp {TEMPLATE.relative_to(ROOT)} {METHOD}\n" in page
-
-
-@pytest.mark.slow
-def test_the_template_runs_in_a_study(contributor):
-    contributor.run("results/digits/runs/net/random10/ascent-last/seed0/predictions.parquet")
 
 
 @pytest.mark.slow

@@ -1,24 +1,26 @@
-"""A copy of the project with a tiny study in it, driven through Snakemake's command line."""
+"""Copies of the project with a tiny study in them, driven through Snakemake's command line."""
 
 import contextlib
 import json
 import os
-import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import project
+from conftest import ROOT
+from filelock import FileLock
 
-JOB = re.compile(r"^Job \d+: (.*)$", re.M)
-COUNT = re.compile(r"^(all|total) +(\d+)$", re.M)
 TINY = """
 seeds: [0]
 archs: [net]
+forgets: [listed]
 methods: [cf, salun]
 scopes: [last, all]
 settings:
+  forgets: {listed: {kind: ids, file: forget.txt}}
   datasets: {digits: {eps: {linf: {eps: [0.1, 0.3], headline: 0.1}}}}
   archs:
     net:
@@ -35,14 +37,18 @@ settings:
 """
 
 
+PLANNER = ROOT / "tests/planner.py"
+
+
 class Copy:
     """A copy of the project; ``study`` is the text of the overlay that its commands run with."""
 
-    SNAKEMAKE = ("-m", "snakemake")  # Python's arguments
+    SNAKEMAKE = ("-P", str(PLANNER))  # Python's arguments
 
     def __init__(self, root: Path, study: str):
-        self.root = root
+        self.root = self.project = root
         project.copy(root, study)
+        (root / "forget.txt").write_text("\n".join(map(str, range(100))))
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -62,12 +68,18 @@ class Copy:
         """The messages of the jobs that a dry run would start; each names its wildcards."""
         done = self.snakemake("-n", *arguments)
         assert done.returncode == 0, done.stderr
-        return messages(done.stdout + done.stderr)
+        return self.started()
+
+    def started(self) -> set[str]:
+        """The messages of the jobs of the last command; ``all`` has none."""
+        lines = (self.root / "planned").read_text(encoding="utf-8").splitlines()
+        assert len(lines) == len(set(lines)), "each job has a message of its own"
+        return set(lines)
 
     def unlearn(self, *arguments: str) -> subprocess.CompletedProcess:
         """The command line of the package."""
-        environment = {**os.environ, "PYTHONPATH": str(self.root / "src")}
-        command = [sys.executable, "-m", "unlearn", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(self.project / "src")}
+        command = [sys.executable, "-P", "-m", "unlearn", *arguments]
         return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=120)
 
     @contextlib.contextmanager
@@ -92,35 +104,25 @@ class Copy:
         return project.environment()
 
 
-class WarmCopy(Copy):
-    """A copy whose commands fork from one process that has Snakemake loaded, which halves the time of a dry run."""
+class Elsewhere(Copy):
+    """A folder of a user's, in which commands run that name the Snakefile of a copy."""
 
-    SERVER = """
-import json, os, sys
-import pydantic, pandas, pyarrow, yaml
-import snakemake.api, snakemake.cli, snakemake.dag, snakemake.workflow
-import smart_open, snakemake.profiles, snakemake.report.html_reporter, snakemake.storage
-from snakemake.executors import touch
-touch.Executor.SLEEPING_TIME = 0  # it pretends that a job takes 0.1 s
-for line in sys.stdin:
-    if not (child := os.fork()):
-        out = os.open("snakemake.out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(out, 1), os.dup2(out, 2)
-        sys.argv = ["snakemake", *json.loads(line)]
-        snakemake.cli.main()
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
+    def __init__(self, root: Path, copy: Copy):
+        self.root, self.project = root, copy.root
+        for name in (project.OVERLAY, "forget.txt"):
+            shutil.copy(copy.root / name, root)
+
+    def _options(self, arguments: tuple[str, ...]) -> list[str]:
+        return ["--snakefile", str(self.project / "Snakefile"), *super()._options(arguments)]
+
+
+class WarmCopy(Copy):
+    """A copy whose commands fork from one process that has Snakemake loaded."""
 
     def __init__(self, root: Path, study: str):
         super().__init__(root, study)
-        self.server = subprocess.Popen(
-            [sys.executable, "-c", self.SERVER],
-            cwd=root,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=self._environment(),
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.server = subprocess.Popen([sys.executable, *self.SNAKEMAKE], cwd=root, env=self._environment(), **pipes)
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         print(json.dumps(self._options(arguments)), file=self.server.stdin, flush=True)
@@ -142,9 +144,16 @@ for line in sys.stdin:
         self.server.wait(10)
 
 
-def messages(output: str) -> set[str]:
-    """The messages of the jobs in a dry run's output, but for ``all``, which has none."""
-    found = JOB.findall(output)
-    counts = dict(COUNT.findall(output))
-    assert len(found) == len(set(found)) == int(counts.get("total", 0)) - int(counts.get("all", 0)), output
-    return set(found)
+def finished(root: Path, shared: Path, kind: type[Copy] = Copy) -> Copy:
+    """A copy in ``root`` with TINY finished in it. It is made once, in ``shared``, for all processes of a test run."""
+    with FileLock(shared / "study.lock"):
+        made = shared / "study"
+        if not made.exists():
+            study = Copy(shared / "unfinished", TINY)
+            # In batches of runs, as large studies are: half of them, and exact retraining; then the rest.
+            study.run("--batch", "collect=1/2", "results/digits/metrics.parquet")
+            assert len(list(study.root.glob("results/digits/runs/**/metrics.parquet"))) in (3, 4)
+            study.run("all")
+            study.root.rename(made)
+    subprocess.run(["cp", "-a", f"{made}/.", root], check=True)  # times and all
+    return kind(root, TINY)

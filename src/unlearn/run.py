@@ -14,6 +14,7 @@ class Run:
     seed: int
 
 
+PRETRAINING = "pretrain"  # in place of a method, for the original model as it is trained
 ALL = "all"  # the scope of all layers
 CONTROLS = ORIGINAL, RETRAIN = "original", "retrain"  # methods of every study: nothing forgotten, and exact unlearning
 REFERENCE = (RETRAIN, ALL)  # the method and scope that every run is compared with

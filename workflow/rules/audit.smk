@@ -1,6 +1,7 @@
 """The audit of results at each plan (unlearn.provenance.audit), hooked into Snakemake; what `--touch` vouches for."""
 
 from snakemake.dag import DAG
+from snakemake.settings.enums import RerunTrigger
 from unlearn.provenance import audit
 
 check_incomplete = DAG.check_incomplete
@@ -17,6 +18,8 @@ def planned(job):
 async def audited(dag):
     """`dag_settings.forcerun` would not do: it makes every forced file a target, whatever was asked for."""
     await check_incomplete(dag)
+    # Fingerprints in params watch the code. A script's time says nothing, whatever profile is in use.
+    workflow.dag_settings.rerun_triggers -= {RerunTrigger.CODE}
     forced, lines = audit.plan(
         RESULTS, dag.jobs, planned, STUDY.config["upgrades"], workflow.touch
     )

@@ -35,6 +35,7 @@ __all__ = [
     "on_widest_scope",
     "panels",
     "plt",
+    "scopes_shown",
     "seeds",
 ]
 
@@ -67,8 +68,6 @@ CONTROL_COLOURS = dict(zip(CONTROLS, ("0.55", "black"), strict=True))
 MARKERS = {"first": "^", "intermediate": "s", "last": "v", "intermediate+last": "D", ALL: "o"}
 GROUP_MARKERS = "P*X<>phd"  # of ranges of groups
 NAMES = {**{control: control.capitalize() for control in CONTROLS}, "salun": "SalUn"}
-# From few layers to many. Of the thirds, "last" also has the head and "first" the stem.
-BY_WIDTH = ("intermediate", "first", "last", "intermediate+last", ALL)
 
 
 @dataclass(frozen=True)
@@ -100,17 +99,6 @@ class ReportSettings:
         return self.headline_eps[self.attack]
 
     @cached_property
-    def widest_scope(self) -> str:
-        """The scope with the most layers. Ranges of groups compare by their length and stand below the named scopes:
-        how many groups a third holds depends on the model."""
-        return max(self.scopes, key=_width)
-
-    @property
-    def shown_scope(self) -> str:
-        """What a legend says of ``on_widest_scope``."""
-        return f"scope: {self.widest_scope}" + ("" if self.widest_scope == ALL else f", controls on {ALL}")
-
-    @cached_property
     def colours(self) -> dict[str, str]:
         """Method → colour, the same in all figures of a study; controls are grey and black."""
         methods = [method for method in self.methods if method not in CONTROLS]
@@ -125,13 +113,6 @@ class ReportSettings:
     def label(self, arch: str, forget: str, mention: str = ", forget ") -> str:
         """An architecture's printed name, with the forget set if the study has several."""
         return self.labels[arch] + (f"{mention}{forget}" if len(self.forgets) > 1 else "")
-
-
-def _width(scope: str) -> tuple[bool, int]:
-    if scope in BY_WIDTH:
-        return True, BY_WIDTH.index(scope)
-    first, _, last = scope.removeprefix("groups").partition("-")
-    return False, int(last or first) - int(first)
 
 
 def name(method: str) -> str:
@@ -158,10 +139,23 @@ def controls(frame: pd.DataFrame) -> pd.Series:
     return frame["method"].isin(CONTROLS) & (frame["scope"] == ALL)
 
 
-def on_widest_scope(frame: pd.DataFrame, settings: ReportSettings) -> pd.DataFrame:
-    """The rows of a figure with one line per method: the controls, and the other methods on the widest scope."""
-    methods = ~frame["method"].isin(CONTROLS) & (frame["scope"] == settings.widest_scope)
+def on_widest_scope(frame: pd.DataFrame, layers: pd.DataFrame, settings: ReportSettings) -> pd.DataFrame:
+    """The rows of a figure with one line per method: the controls, and the other methods on the scope of the study that
+    holds the most layers of the architecture. ``layers`` is the table of that name."""
+    ordered = layers[layers["scope"].isin(settings.scopes)].sort_values(["layers", "parameters"], kind="stable")
+    widest = ordered.groupby("arch")["scope"].last()
+    methods = ~frame["method"].isin(CONTROLS) & (frame["scope"] == frame["arch"].map(widest))
     return frame[controls(frame) | methods]
+
+
+def scopes_shown(frame: pd.DataFrame, settings: ReportSettings) -> str:
+    """What the legend of such a figure says: the scope of its methods, per architecture where they differ."""
+    by_arch = frame[~controls(frame)].groupby("arch", sort=False)["scope"].first()
+    if by_arch.nunique() == 1:
+        scopes = by_arch.iloc[0]
+    else:
+        scopes = ", ".join(f"{scope} ({settings.labels[arch]})" for arch, scope in by_arch.items())
+    return f"scope: {scopes or ALL}" + (f"; controls: {ALL}" if set(by_arch) - {ALL} else "")
 
 
 def groups(frame: pd.DataFrame) -> list[tuple[str, str]]:

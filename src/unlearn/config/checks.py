@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unlearn.config import contracts, plugins
 from unlearn.config.settings import ConfigError
 from unlearn.config.validation import convert, outside
+from unlearn.run import RETRAIN
 
 if TYPE_CHECKING:
     from unlearn.config.study import Study
@@ -59,8 +60,8 @@ def _names(config: dict[str, Any]) -> None:
             plugins.check(kind, name, kind)
     for where, kind, given in _given(settings):
         plugins.check(kind, given, where)
-        if given == "retrain":
-            raise ConfigError(f"{where}.retrain: exact retraining repeats the recipe of each architecture")
+        if given == RETRAIN:
+            raise ConfigError(f"{where}.{given}: exact retraining repeats the recipe of each architecture")
 
 
 def _given(settings: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -142,10 +143,7 @@ def _needs(study: Study) -> None:
         if missing := set(constants["MEASURED"]) - set(config["metrics"]):
             raise ConfigError(f"figures: {figure!r} plots {', '.join(sorted(missing))}, which is not in metrics")
         if missing := set(constants["NEEDS"]) - set(study.tables):
-            raise ConfigError(
-                f"figures: {figure!r} needs {', '.join(sorted(missing))}, which is no table of this study; "
-                f"its tables are {', '.join(study.tables)}"
-            )
+            raise ConfigError(f"figures: {figure!r} needs the table {min(missing)}, which this study does not make")
 
 
 def _tuning(study: Study) -> None:

@@ -11,7 +11,7 @@ from unlearn.config.settings import ConfigError, Section
 from unlearn.config.validation import convert, sources
 from unlearn.io.catalogue import STUDY_WIDE
 from unlearn.io.metadata import canonical
-from unlearn.run import ALL, CONTROLS, Run
+from unlearn.run import ALL, CONTROLS, ORIGINAL, RETRAIN, Run
 
 
 class Study:
@@ -44,7 +44,7 @@ class Study:
     @cached_property
     def cells(self) -> list[tuple[str, str]]:
         """(method, scope): both controls on all layers, then every method on every scope."""
-        product = [(m, s) for m in self.config["methods"] for s in self.scopes if m != "original"]
+        product = [(m, s) for m in self.config["methods"] for s in self.scopes if m != ORIGINAL]
         return list(dict.fromkeys([(control, ALL) for control in CONTROLS] + product))
 
     @cached_property
@@ -132,7 +132,7 @@ class Study:
 
     def method_settings(self, arch: str, method: str) -> dict[str, Any]:
         """Defaults of the method's file < settings.methods < settings.archs.<arch>.methods."""
-        if method == "retrain":
+        if method == RETRAIN:
             return self.training_settings(arch)
         common = self.config["settings"]["methods"].get(method, {})
         given = {**common, **self.arch(arch)["methods"].get(method, {})}
@@ -182,7 +182,7 @@ class Study:
         return canonical(self.config["settings"]["probe"])
 
     def report_settings(self) -> dict[str, Any]:
-        """What figures and tables need to know beyond the numbers: order, names and headline eps."""
+        """What figures and tables need beyond the numbers; see ReportSettings, which gets the headline radii later."""
         c = self.config
         return canonical(
             {

@@ -4,9 +4,20 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from unlearn.api.figures import CONTROLS, Figure, ReportSettings, cells, legend, name, on_widest_scope, panels, seeds
+from unlearn.api.figures import (
+    CONTROLS,
+    Figure,
+    ReportSettings,
+    cells,
+    legend,
+    name,
+    on_widest_scope,
+    panels,
+    scopes_shown,
+    seeds,
+)
 
-NEEDS = ("comparisons", "metrics")
+NEEDS = ("comparisons", "layers", "metrics")
 MEASURED = ("fairness_gap",)
 
 
@@ -14,7 +25,7 @@ def data(tables: Mapping[str, pd.DataFrame], settings: ReportSettings) -> pd.Dat
     """epsilon^l per layer in order of execution; mean and interval over seeds."""
     frame = tables["comparisons"]
     frame = frame[(frame["metric"] == "fairness_gap") & (frame["role"] == "test")]
-    frame = on_widest_scope(frame, settings)
+    frame = on_widest_scope(frame, tables["layers"], settings)
     order = tables["metrics"].query("metric == 'fairness_gap'").drop_duplicates(["arch", "layer"])
     depth = order.groupby("arch").cumcount().set_axis(pd.MultiIndex.from_frame(order[["arch", "layer"]]))
     frame = frame.assign(depth=[depth[key] for key in zip(frame["arch"], frame["layer"], strict=True)])
@@ -40,5 +51,5 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
         axis.set_ylim(bottom=0)
     first = next(iter(axes.values()))
     first.set_ylabel("fairness-gap ε of the layer, test images")
-    legend(figure, first, f"{settings.shown_scope} ({seeds(frame)})")
+    legend(figure, first, f"{scopes_shown(frame, settings)} ({seeds(frame)})")
     return figure

@@ -15,10 +15,11 @@ from unlearn.api.figures import (
     name,
     on_widest_scope,
     plt,
+    scopes_shown,
     seeds,
 )
 
-NEEDS = ("comparisons",)
+NEEDS = ("comparisons", "layers")
 MEASURED = ("robust_accuracy",)
 NORMS = {"linf": "L∞", "l2": "L₂"}
 
@@ -28,7 +29,8 @@ def data(tables: Mapping[str, pd.DataFrame], settings: ReportSettings) -> pd.Dat
     frame = tables["comparisons"]
     frame = frame[(frame["metric"] == "robust_accuracy") & (frame["role"] == "test")]
     columns = ["arch", "forget", "method", "scope", "attack", "eps", "mean", "low", "high", "n", "failed_gates"]
-    return cells(on_widest_scope(frame, settings)[columns].astype({"attack": str}), settings)
+    frame = on_widest_scope(frame, tables["layers"], settings)
+    return cells(frame[columns].astype({"attack": str}), settings)
 
 
 def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
@@ -71,5 +73,5 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
             axis.locator_params(axis="x", nbins=5)
             if norms[row] != norms[min(row + 1, len(norms) - 1)] or row == len(norms) - 1:
                 axis.set_xlabel(f"{NORMS[norms[row]]} radius ε (pixels in [0, 1])")
-    legend(figure, axes[0][0], f"{settings.shown_scope} ({seeds(frame)})")
+    legend(figure, axes[0][0], f"{scopes_shown(frame, settings)} ({seeds(frame)})")
     return figure

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unlearn.io import files
-from unlearn.run import CONTROLS
+from unlearn.run import CONTROLS, PRETRAINING
 
 KEY = "failed"
 
@@ -25,7 +25,7 @@ class RunFailed(RuntimeError):
 def tolerable(arguments: Mapping[str, Any]) -> bool:
     """Whether the study can do without what a stage with these arguments makes."""
     run = arguments.get("run")
-    return run is not None and run["method"] not in CONTROLS
+    return run is not None and run["method"] not in (*CONTROLS, PRETRAINING)
 
 
 def write(path: str | Path, run: Mapping[str, Any], reason: str) -> None:

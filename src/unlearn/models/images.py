@@ -1,6 +1,7 @@
 """Images of a study as device tensors, by role. Raw bytes stay uint8 until a batch needs them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from unlearn.io import tables
 from unlearn.io.schema.dataset import DATASET
 from unlearn.io.schema.split import SPLIT
+from unlearn.models.classifier import Spec
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,12 @@ def describe(dataset: str) -> tuple[list[str], tuple[int, int, int]]:
     if not found.keys() >= {"classes", "shape"}:
         raise tables.TableError(f"{dataset}: is not a dataset, but table {found.get('table')!r}")
     return found["classes"], tuple(found["shape"])
+
+
+def model_spec(dataset: str, model: dict[str, Any]) -> Spec:
+    """The spec of a config's architecture for a dataset's classes and image shape."""
+    classes, shape = describe(dataset)
+    return Spec(classes=len(classes), shape=shape, **model)
 
 
 def training_set(dataset: str) -> ImageSet:

@@ -18,7 +18,7 @@ from unlearn.models.classifier import Classifier, ModelError
 from unlearn.models.device import prepare
 from unlearn.models.normalization import ProbeError, normalization_layers
 from unlearn.models.scopes import ScopeError
-from unlearn.training.artifacts import model_spec
+from unlearn.run import ALL
 
 log = logging.getLogger("unlearn")
 
@@ -64,7 +64,7 @@ def held_by_all(dataset: str, settings: LayersSettings, device: str) -> Iterator
         raise ModelError(f"{key}: {settings.crop} leaves crops of nothing but padding, images are {height}x{width}")
     for arch, spec in settings.archs.items():
         try:
-            model = classifier.create(model_spec(dataset, spec), 0).to(device)
+            model = classifier.create(images.model_spec(dataset, spec), 0).to(device)
             classifier.check(model)
             normalization_layers(model)
         except (ModelError, ProbeError) as error:
@@ -77,7 +77,7 @@ def held(model: Classifier, arch: str, written: Sequence[str]) -> Iterator[dict[
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     own = {name: {f"{name}.{key}" for key, _ in m.named_parameters(recurse=False)} for name, m in model.named_modules()}
     weighted = [names for names in own.values() if names]
-    for number, scope in enumerate(dict.fromkeys([*written, "all"])):
+    for number, scope in enumerate(dict.fromkeys([*written, ALL])):
         name = scope_grammar.name(scope)
         try:
             inside = scopes.members(model, name)

@@ -13,7 +13,7 @@ from unlearn.models.classifier import Classifier
 from unlearn.models.cost_meter import Meter
 from unlearn.models.device import prepare
 from unlearn.run import Run
-from unlearn.training.artifacts import TrainingSettings, model_spec, starting_model, write
+from unlearn.training.artifacts import TrainingSettings, starting_model, write
 from unlearn.training.context import MethodContext
 from unlearn.training.loop import fit
 
@@ -36,7 +36,7 @@ def pretrain(
     recipe = Training(**settings.method)
     context = MethodContext(
         run.seed,
-        model_spec(dataset, settings.model),
+        images.model_spec(dataset, settings.model),
         {"retain": images.training_set(dataset).to(device)},  # by the streams of retraining
         device,
         augment=settings.augment,

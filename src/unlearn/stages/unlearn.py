@@ -13,7 +13,7 @@ from unlearn.models.classifier import Classifier, Spec
 from unlearn.models.cost_meter import Meter
 from unlearn.models.device import prepare
 from unlearn.run import Run
-from unlearn.training.artifacts import TrainingSettings, model_spec, starting_model, write
+from unlearn.training.artifacts import TrainingSettings, starting_model, write
 from unlearn.training.context import AccessError, MethodContext
 
 
@@ -57,11 +57,11 @@ def unlearned(
     """
     device = prepare(device)
     method = plugins.load("methods", run.method)
-    spec = Spec.from_json(checkpoint.metadata(original)["spec"]) if original else model_spec(dataset, settings.model)
+    known = Spec.from_json(checkpoint.metadata(original)["spec"]) if original else None
     seen = images.by_role(dataset, split, method.DATA_ROLES)
     context = MethodContext(
         run.seed,
-        spec,
+        known or images.model_spec(dataset, settings.model),
         {role: found.to(device) for role, found in seen.items()},
         device,
         scope=run.scope,

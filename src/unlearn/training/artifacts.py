@@ -9,8 +9,8 @@ import torch
 from unlearn.io import tables
 from unlearn.io.schema.cost import COST
 from unlearn.io.schema.history import HISTORY
-from unlearn.models import checkpoint, classifier, images
-from unlearn.models.classifier import Classifier, Spec
+from unlearn.models import checkpoint, classifier
+from unlearn.models.classifier import Classifier
 from unlearn.run import ORIGINAL, Run
 from unlearn.training.context import MethodContext
 
@@ -27,12 +27,6 @@ class TrainingSettings:
     augment: dict[str, Any]
     precision: str
     model: dict[str, Any] | None = None
-
-
-def model_spec(dataset: str, model: dict[str, Any]) -> Spec:
-    """The spec of a config's architecture for a dataset's classes and image shape."""
-    classes, shape = images.describe(dataset)
-    return Spec(classes=len(classes), shape=shape, **model)
 
 
 def starting_model(context: MethodContext, original: str | None) -> Classifier:
