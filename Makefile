@@ -1,8 +1,9 @@
 # `make all` runs the default study from nothing, `make test` the tests.
 PYTHON ?= python3
+VENV ?= .venv
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 STUDY ?=
-BIN = .venv/bin
+BIN = $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: all test test-fast test-slurm lint docs generated requirements clean
@@ -38,7 +39,7 @@ generated: $(BIN)/.installed
 # requirements.txt is complete, and torchattacks' pin of an old `requests` is overridden in it. It holds setuptools, which
 # installs this project: the command `unlearn` runs the sources of src/.
 $(BIN)/.installed: requirements.txt pyproject.toml
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@

@@ -219,7 +219,6 @@ SETTINGS = {
     "dataset": ("dataset",),
     "layers": ("layers",),
     "radii": ("radii",),
-    "layers": ("layers",),
     "split": ("split", "forget"),
     "pretrain": ("training", "arch"),
     "retrain": ("training", "arch"),
