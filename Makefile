@@ -1,24 +1,25 @@
 # `make all` runs the default study from nothing, `make test` the tests.
 PYTHON ?= python3
+VENV ?= .venv
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 STUDY ?=
-BIN = .venv/bin
+BIN = $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: all test test-fast test-slurm lint docs generated requirements clean
 all: $(BIN)/.installed
 	snakemake $(if $(STUDY),--configfile studies/$(STUDY).yaml) --cores $(CORES) all
 
+# One process more than cores: that with the tests on SLURM mostly waits.
 test: $(BIN)/.installed lint
-	pytest -n $(CORES) --dist loadgroup -m "not slurm" tests
-	pytest -m slurm tests
+	pytest -n $$(($(CORES) + 1)) tests
 
 # These start and stop a SLURM on this machine, and are skipped without slurmctld, slurmd, slurm-client and munge.
 test-slurm: $(BIN)/.installed
 	pytest -m slurm tests
 
 test-fast: $(BIN)/.installed
-	pytest -n $(CORES) --dist loadgroup -m "not slow and not slurm" tests
+	pytest -n $(CORES) -m "not slow and not slurm" tests
 
 lint: $(BIN)/.installed docs
 	ruff check .
@@ -38,7 +39,7 @@ generated: $(BIN)/.installed
 # requirements.txt is complete, and torchattacks' pin of an old `requests` is overridden in it. It holds setuptools, which
 # installs this project: the command `unlearn` runs the sources of src/.
 $(BIN)/.installed: requirements.txt pyproject.toml
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -51,10 +52,10 @@ LONGEST = 20.0  # seconds to the next kill
 
 
 class Study:
-    """A copy of the project with the small study in it."""
+    """A copy of the project with the small study in it. What its runs put below TMPDIR lies in ``temporary``."""
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, temporary: Path):
+        self.root, self.temporary = root, temporary
         project.copy(root, STUDY)
 
     def start(self, *arguments: str) -> subprocess.Popen:
@@ -63,7 +64,7 @@ class Study:
             return subprocess.Popen(
                 command,
                 cwd=self.root,
-                env=project.environment(),
+                env={**project.environment(), "TMPDIR": str(self.temporary)},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -76,11 +77,15 @@ class Study:
     def output(self) -> str:
         return (self.root / "output").read_text()
 
+    @property
+    def locked(self) -> bool:
+        """Whether a killed Snakemake has left its lock."""
+        return any((self.root / ".snakemake/locks").glob("*"))
+
     def finish(self) -> None:
         """The documented command, until nobody interferes any more. Raises RuntimeError if it fails."""
-        if self.run("all") and "--unlock" in self.output:
+        if self.locked:
             self.run("--unlock")
-            self.run("all")
         if self.run("all"):
             raise RuntimeError(self.output)
 
@@ -90,7 +95,7 @@ class Study:
 
 
 def jobs(main: psutil.Process) -> list[psutil.Process]:
-    """Processes that run a job: scripts, and children of the warm processes that live with Snakemake."""
+    """Processes that run a job: scripts, and children of Snakemake's fork servers."""
     found = [p for p in main.children(recursive=True) if any(".snakemake/scripts" in part for part in p.cmdline())]
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -122,7 +127,7 @@ def disturbed(study: Study, kills: int, chance: random.Random) -> list[str]:
         with contextlib.suppress(subprocess.TimeoutExpired):
             if running.wait(timeout=moment) == 0:
                 return done
-            if "--unlock" not in study.output:
+            if not study.locked:
                 raise RuntimeError(study.output)
             study.run("--unlock")
             continue
@@ -141,6 +146,14 @@ def disturbed(study: Study, kills: int, chance: random.Random) -> list[str]:
             raise RuntimeError(f"after {what} Snakemake did not end: {study.output[-2000:]}")
     study.finish()
     return done
+
+
+def left_behind(temporary: Path) -> list[str]:
+    """Folders of fork servers that have outlived their Snakemake for five seconds."""
+    deadline = time.monotonic() + 5
+    while (found := list(temporary.glob("unlearn-*-*"))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return [f"left over: {path}" for path in found]
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -191,7 +204,8 @@ def main(kills: int, seed: int, folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs, and theirs, ignore it
     chance, started = random.Random(seed), time.monotonic()
     folder.mkdir(parents=True)
-    study, reference = Study(folder), folder / "reference"
+    temporary = Path(tempfile.mkdtemp(prefix="kills-", dir="/tmp"))  # a fork server needs a short path
+    study, reference = Study(folder, temporary), folder / "reference"
     study.finish()
     shutil.move(study.root / "results", reference)
     counts: collections.Counter[str] = collections.Counter()
@@ -200,9 +214,10 @@ def main(kills: int, seed: int, folder: Path) -> None:
         study.clear()
         counts.update(disturbed(study, kills - counts.total(), chance))
         studies += 1
-        if found := differences(reference, study.root / "results"):
+        if found := differences(reference, study.root / "results") + left_behind(temporary):
             sys.exit(f"after {counts.total()} kills, seed {seed}:\n" + "\n".join(found))
         print(f"study {studies} is the same, after {counts.total()} kills", flush=True)
+    shutil.rmtree(temporary)
     print(f"\nseed {seed}, {counts.total()} kills over {studies} studies, {time.monotonic() - started:.0f} s\n")
     print("| kill | times |\n|---|---:|")
     print("\n".join(f"| {what} | {times} |" for what, times in sorted(counts.items())))

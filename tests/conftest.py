@@ -60,6 +60,11 @@ def method_context(spec, scope="all", roles=("retain", "forget"), seed=0, **more
     return MethodContext(seed, spec, {role: sets[role] for role in roles}, torch.device("cpu"), scope, **more)
 
 
+def pytest_collection_modifyitems(items):
+    """Files are handed out in this order: those with long tests first, that on SLURM before all."""
+    items.sort(key=lambda item: (item.get_closest_marker("slurm") is None, item.get_closest_marker("slow") is None))
+
+
 @pytest.fixture(params=list(NETS))
 def spec(request):
     """The spec of a network with batch norms, then of one with layer norms."""

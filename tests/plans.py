@@ -115,7 +115,8 @@ for line in sys.stdin:
         self.root = root
         project.copy(root, yaml.safe_dump(study))
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.server = subprocess.Popen([sys.executable, "-c", self.SERVER], **self._context(), **pipes)
+        command = [sys.executable, "-c", self.SERVER]
+        self.server = subprocess.Popen(command, cwd=root, env=project.environment(), **pipes)
 
     def stop(self) -> None:
         self.server.stdin.close()
@@ -123,32 +124,22 @@ for line in sys.stdin:
 
     def snakemake(self, *arguments: str, program: str = "snakemake.cli.main()") -> tuple[int, str]:
         """Exit status, and what was said."""
-        print(json.dumps([program, *self._options(arguments)]), file=self.server.stdin, flush=True)
+        options = ["--configfile", project.OVERLAY, "--cores", "2", *arguments]
+        print(json.dumps([program, *options]), file=self.server.stdin, flush=True)
         return int(self.server.stdout.readline()), (self.root / "snakemake.out").read_text()
 
     def run(self, *arguments: str) -> None:
         status, said = self.snakemake(*arguments)
         assert status == 0, said
 
-    def plan(self, *arguments: str, anew: bool = False) -> replay.Jobs:
-        """All jobs, by their outputs. ``anew``: by a process that has nothing loaded."""
-        arguments = ("-n", *(arguments or ["all"]))
-        if anew:
-            command = [sys.executable, "-c", replay.JOBS, *self._options(arguments)]
-            subprocess.run(command, **self._context(), check=True, capture_output=True)
-        else:
-            status, said = self.snakemake(*arguments, program=replay.JOBS)
-            assert status == 0, said
+    def plan(self, *arguments: str) -> replay.Jobs:
+        """All jobs, by their outputs."""
+        status, said = self.snakemake("-n", *(arguments or ["all"]), program=replay.JOBS)
+        assert status == 0, said
         return {" ".join(job["outputs"]): job for job in json.loads((self.root / "jobs.json").read_text())}
 
-    def _options(self, arguments: Iterable[str]) -> list[str]:
-        return ["--configfile", project.OVERLAY, "--cores", "2", *arguments]
-
-    def _context(self) -> dict[str, Any]:
-        return {"cwd": self.root, "env": project.environment()}
-
-    def planned(self, *arguments: str, anew: bool = False) -> Jobs:
-        return {job["message"] for job in self.plan(*arguments, anew=anew).values() if job["planned"]}
+    def planned(self, *arguments: str) -> Jobs:
+        return {job["message"] for job in self.plan(*arguments).values() if job["planned"]}
 
     def finish(self) -> None:
         """Make the study look finished: every file is there, and recorded as made by the code and settings of this
@@ -156,7 +147,7 @@ for line in sys.stdin:
         for path in (self.root / name for job in self.plan().values() for name in job["outputs"]):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-        self.run("--touch", "--forceall", "all")
+        self.run("--touch", "--forceall", "all", "--cores", "50")
 
     @contextlib.contextmanager
     def replaced(self, file: str, text: str) -> Iterator[None]:

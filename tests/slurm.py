@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from tiny import Copy
+from tiny import PLANNER, Copy
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 NODES = tuple(f"unlearn-{os.getpid()}-{i}" for i in (1, 2))  # cgroups bear their names
@@ -249,10 +249,12 @@ class Submitted(Copy):
 
     # The plugin waits ten seconds longer after each look at the queue in which no job had ended.
     SNAKEMAKE = (
+        "-P",
         "-c",
-        "from snakemake import cli; from snakemake_executor_plugin_slurm import Executor;"
+        f"import sys; sys.path.append({str(PLANNER.parent)!r}); import planner;"
+        "from snakemake_executor_plugin_slurm import Executor;"
         "Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None);"
-        "cli.main()",
+        "planner.main()",
     )
 
     def __init__(self, root: Path, study: str, on: Cluster):

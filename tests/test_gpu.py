@@ -65,7 +65,7 @@ def test_method_twice_gives_the_same_bits_and_keeps_to_its_scope(net, cuda_conte
         f"{m}.{b}"
         for m, module in before.named_modules()
         for b, _ in module.named_buffers(recurse=False)
-        if module in before.trainable
+        if m in before.trainable
     }
     assert all(torch.equal(tensor, once[name]) for name, tensor in before.state_dict().items() if name not in trainable)
 

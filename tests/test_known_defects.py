@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import EXECUTION
+from conftest import EXECUTION, spec_of
 
 from unlearn.config.study import Study
 from unlearn.io import tables
@@ -15,6 +15,7 @@ from unlearn.models import checkpoint, images
 from unlearn.models.classifier import create
 from unlearn.run import Run
 from unlearn.stages.unlearn import unlearn
+from unlearn.training.artifacts import TrainingSettings
 
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs/known-defects.md"
@@ -34,19 +35,19 @@ def test_the_forget_set_does_not_depend_on_the_seeds_of_training(config):
     assert "seed" in before
 
 
-def test_time_is_the_methods_alone(spec, dataset, split, tmp_path, monkeypatch):
+def test_time_is_the_methods_alone(dataset, split, tmp_path, monkeypatch):
     """Some published times hold the evaluation, or the loading of data."""
 
     def slow(function):
         return lambda *arguments: (time.sleep(0.3), function(*arguments))[1]
 
     original = tmp_path / "original.safetensors"
-    checkpoint.save(create(spec, 0), original, {})
+    checkpoint.save(create(spec_of("batchnorm"), 0), original, {})
     for module, name in ((checkpoint, "load"), (checkpoint, "save"), (images, "by_role")):
         monkeypatch.setattr(module, name, slow(getattr(module, name)))
     run = Run("net", "ten", "original", "all", 0)
     out = [str(tmp_path / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
-    unlearn(run, dataset, split, *out, {"method": {}, **EXECUTION}, "cpu", str(original))
+    unlearn(run, dataset, split, *out, TrainingSettings(method={}, **EXECUTION), "cpu", str(original))
     assert tables.read(COST, out[2])["seconds"].to_pylist()[0] < 0.3
 
 

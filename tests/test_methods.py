@@ -1,6 +1,8 @@
 """What every unlearning method must keep to, from the day it is written: the tests loop over the registry."""
 
 import copy
+import gc
+import weakref
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
@@ -189,6 +191,17 @@ def test_reads_what_it_declares_and_no_more(name):
         del context.data[role]
         with pytest.raises(AccessError, match=role):
             unlearn(name, context)
+
+
+@every_method
+def test_leaves_no_model_to_the_cycle_collector(name):
+    """Which frees memory at any time, also while the memory of another job is measured."""
+    gc.disable()
+    try:
+        model = weakref.ref(unlearn(name, context_of(name)))
+    finally:
+        gc.enable()
+    assert model() is None
 
 
 @pytest.mark.parametrize("name", ["bs", "scrub"])

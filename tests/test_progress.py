@@ -28,7 +28,7 @@ from unlearn.training.context import MethodContext
 
 QUICK = {
     "epochs": 3,
-    "batch_size": 5,
+    "batch_size": 8,
     "forget_batch_size": 4,
     "lr": 0.01,
     "weight_decay": 0.01,

@@ -84,8 +84,12 @@ def leftovers(copy: Copy) -> list[Path]:
 
 
 def test_study_is_that_of_one_machine(submitted, local):
-    """With the small jobs of both runs in one job of SLURM's, which asks for no more than one of them."""
+    """With the small jobs of both runs in one job of SLURM's, which asks for no more than one of them.
+
+    A file in the user's folder with the name of a library does not matter on the nodes either.
+    """
     copy = submitted(STUDY)
+    (copy.root / "json.py").write_text("raise ImportError('of the user')")
     packed = ["--groups", "predict=look", "probe=look", "--group-components", "look=8", "--cores", "1"]
     done = copy.snakemake("all", *packed)
     assert done.returncode == 0, done.stdout + done.stderr

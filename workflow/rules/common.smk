@@ -49,6 +49,7 @@ config.update(
 TUNING_SEED = STUDY.config["settings"]["tuning"]["seed"]
 SHADOW_SEED = STUDY.config["settings"]["ulira"]["seed"]
 COLLECTED = [name for name, table in TABLES.items() if table.whole == "collected"]
+PRETRAINED = "<results>/pretrained/{arch}/seed{seed}"
 RUN = "<results>/runs/{arch}/{forget}/{method}-{scope}/seed{seed}"
 RUN_LOG = "<logs>/{arch}/{forget}/{method}-{scope}/seed{seed}"
 SHADOW = "<results>/shadows/{shadow}"
@@ -151,51 +152,17 @@ def named(wildcard):
     return lambda wildcards: wildcards[wildcard]
 
 
-def identity(wildcards):
-    """Params: the run's identity, for the columns of its tables."""
-    keys = ("arch", "forget", "method", "scope")
-    return {**{key: wildcards[key] for key in keys}, "seed": int(wildcards.seed)}
+def run_of(offset=0, **given):
+    """Params: the run that a job belongs to, for the columns of its tables: its wildcards, or what is ``given`` in
+    their place. ``offset`` is added to the seed."""
+    keys = ("arch", "forget", "method", "scope", "seed")
+    texts = {key: given.get(key, f"{{{key}}}") for key in keys}
 
+    def identity(wildcards):
+        found = {key: text.format(**wildcards) for key, text in texts.items()}
+        return {**found, "seed": int(found["seed"]) + offset}
 
-def pretrained_identity(wildcards):
-    """Params: the identity of the original model, which forgets nothing."""
-    return {
-        "arch": wildcards.arch,
-        "forget": "none",
-        "method": PRETRAINING,
-        "scope": ALL,
-        "seed": int(wildcards.seed),
-    }
-
-
-def tuning_identity(wildcards):
-    """Params: the identity of the run that a method is tuned on."""
-    keys = ("arch", "forget", "method")
-    return {
-        **{key: wildcards[key] for key in keys},
-        "scope": ALL,
-        "seed": TUNING_SEED,
-    }
-
-
-def half_identity(wildcards):
-    """Params: the identity of a shadow's pretraining, which is exact retraining without the other half."""
-    return {
-        "arch": wildcards.arch,
-        "forget": f"half{wildcards.shadow}",
-        "method": RETRAIN,
-        "scope": ALL,
-        "seed": SHADOW_SEED + int(wildcards.shadow),
-    }
-
-
-def shadow_identity(wildcards):
-    """Params: the identity of the run in which a shadow unlearns."""
-    return {
-        **{key: wildcards[key] for key in ("arch", "method", "scope")},
-        "forget": f"shadow{wildcards.shadow}",
-        "seed": SHADOW_SEED + int(wildcards.shadow),
-    }
+    return identity
 
 
 def of_run(run, file):
@@ -203,20 +170,15 @@ def of_run(run, file):
     return f"{RUN.format(**vars(run))}/{file}"
 
 
-def original_weights(wildcards):
-    """The pretrained model, which exact retraining of all layers does not need."""
-    if (wildcards.method, wildcards.scope) == REFERENCE:
-        return {}
-    return {
-        "original": f"<results>/pretrained/{wildcards.arch}/seed{wildcards.seed}/model.safetensors"
-    }
+def starting(weights):
+    """Input: the pretrained model, which exact retraining of all layers does not need."""
 
+    def original(wildcards):
+        if (wildcards.method, wildcards.scope) == REFERENCE:
+            return {}
+        return {"original": weights.format(**wildcards)}
 
-def shadow_weights(wildcards):
-    """The shadow's pretrained model, which exact retraining of all layers does not need."""
-    if (wildcards.method, wildcards.scope) == REFERENCE:
-        return {}
-    return {"original": f"{SHADOW}/{wildcards.arch}/model.safetensors"}
+    return original
 
 
 def chosen_settings(wildcards):
@@ -248,7 +210,7 @@ def collected(wildcards):
         return [of_run(run, "metrics.parquet") for run in STUDY.runs]
     if wildcards.table == "trajectory":
         return collect(
-            "<results>/pretrained/{arch}/seed{seed}/trajectory.parquet",
+            f"{PRETRAINED}/trajectory.parquet",
             arch=STUDY.config["archs"],
             seed=STUDY.config["seeds"],
         )
@@ -277,7 +239,7 @@ def calibration(_):
     return {
         "dataset": "<results>/dataset.parquet",
         "originals": [
-            f"<results>/pretrained/{arch}/seed{seed}/model.safetensors"
+            f"{PRETRAINED.format(arch=arch, seed=seed)}/model.safetensors"
             for arch, seed in STUDY.calibration
         ],
     }

@@ -12,7 +12,7 @@ rule predict:
     resources:
         **model(30),
     params:
-        run=identity,
+        run=run_of(),
         code=code("predict"),
     message:
         "Predict: {wildcards.method}-{wildcards.scope}, {wildcards.arch}, {wildcards.forget}, seed {wildcards.seed}"
@@ -34,7 +34,7 @@ rule probe:
     resources:
         **model(30),
     params:
-        run=identity,
+        run=run_of(),
         settings=settings("probe"),
         code=code("probe"),
     message:
@@ -45,11 +45,11 @@ rule probe:
 
 rule follow:
     input:
-        model="<results>/pretrained/{arch}/seed{seed}/model.safetensors",
-        snapshots="<results>/pretrained/{arch}/seed{seed}/snapshots.safetensors",
+        model=f"{PRETRAINED}/model.safetensors",
+        snapshots=f"{PRETRAINED}/snapshots.safetensors",
         dataset="<results>/dataset.parquet",
     output:
-        out="<results>/pretrained/{arch}/seed{seed}/trajectory.parquet",
+        out=f"{PRETRAINED}/trajectory.parquet",
     log:
         "<logs>/pretrained/{arch}/seed{seed}-follow.log",
     conda:
@@ -57,7 +57,7 @@ rule follow:
     resources:
         **model(60),
     params:
-        run=pretrained_identity,
+        run=run_of(forget="none", method=PRETRAINING, scope=ALL),
         settings=settings("probe"),
         code=code("follow"),
     message:
@@ -81,7 +81,7 @@ rule attack:
     resources:
         **model(120),
     params:
-        run=identity,
+        run=run_of(),
         attack=named("attack"),
         settings=settings("attack", "attack"),
         code=code("attack/{attack}"),
@@ -111,7 +111,7 @@ rule measure:
     resources:
         **cpu(15),
     params:
-        run=identity,
+        run=run_of(),
         metrics=STUDY.config["metrics"],
         code=code("measure"),
     message:

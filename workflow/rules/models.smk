@@ -26,10 +26,10 @@ rule pretrain:
     input:
         dataset="<results>/dataset.parquet",
     output:
-        model="<results>/pretrained/{arch}/seed{seed}/model.safetensors",
-        history="<results>/pretrained/{arch}/seed{seed}/history.parquet",
-        cost="<results>/pretrained/{arch}/seed{seed}/cost.parquet",
-        snapshots="<results>/pretrained/{arch}/seed{seed}/snapshots.safetensors",
+        model=f"{PRETRAINED}/model.safetensors",
+        history=f"{PRETRAINED}/history.parquet",
+        cost=f"{PRETRAINED}/cost.parquet",
+        snapshots=f"{PRETRAINED}/snapshots.safetensors",
     log:
         "<logs>/pretrained/{arch}/seed{seed}.log",
     conda:
@@ -37,7 +37,7 @@ rule pretrain:
     resources:
         **model(training_minutes),
     params:
-        run=pretrained_identity,
+        run=run_of(forget="none", method=PRETRAINING, scope=ALL),
         settings=settings("training", "arch"),
         follow=STUDY.config["settings"]["follow"],
         code=code("pretrain"),
@@ -49,7 +49,7 @@ rule pretrain:
 
 rule retrain:
     input:
-        unpack(original_weights),
+        unpack(starting(f"{PRETRAINED}/model.safetensors")),
         dataset="<results>/dataset.parquet",
         split="<results>/splits/{forget}.parquet",
     output:
@@ -65,7 +65,7 @@ rule retrain:
     resources:
         **model(training_minutes),
     params:
-        run=identity,
+        run=run_of(),
         settings=settings("training", "arch"),
         code=code("unlearn/{method}"),
     message:
@@ -89,7 +89,7 @@ rule tune:
     resources:
         **model(tuning_minutes),
     params:
-        run=tuning_identity,
+        run=run_of(scope=ALL, seed=str(TUNING_SEED)),
         settings=settings("tuning", "arch", "method"),
         code=code("tune/{method}"),
     message:
@@ -100,7 +100,7 @@ rule tune:
 
 rule unlearn:
     input:
-        unpack(original_weights),
+        unpack(starting(f"{PRETRAINED}/model.safetensors")),
         unpack(chosen_settings),
         dataset="<results>/dataset.parquet",
         split="<results>/splits/{forget}.parquet",
@@ -117,7 +117,7 @@ rule unlearn:
     resources:
         **model(method_minutes),
     params:
-        run=identity,
+        run=run_of(),
         settings=settings("method", "arch", "method"),
         code=code("unlearn/{method}"),
     message:

@@ -34,7 +34,13 @@ rule shadow_pretrain:
     resources:
         **model(training_minutes),
     params:
-        run=half_identity,
+        run=run_of(
+            SHADOW_SEED,
+            forget="half{shadow}",
+            method=RETRAIN,
+            scope=ALL,
+            seed="{shadow}",
+        ),
         settings=settings("training", "arch"),
         code=code("unlearn/retrain"),
     message:
@@ -45,7 +51,7 @@ rule shadow_pretrain:
 
 rule shadow:
     input:
-        unpack(shadow_weights),
+        unpack(starting(f"{SHADOW}/{{arch}}/model.safetensors")),
         unpack(chosen_settings),
         dataset="<results>/dataset.parquet",
         split=f"{SHADOW}/split.parquet",
@@ -58,7 +64,7 @@ rule shadow:
     resources:
         **model(method_minutes),
     params:
-        run=shadow_identity,
+        run=run_of(SHADOW_SEED, forget="shadow{shadow}", seed="{shadow}"),
         number=lambda wildcards: int(wildcards.shadow),
         settings=settings("method", "arch", "method"),
         code=code("shadow/{method}"),

@@ -87,19 +87,19 @@ def freeze(model: nn.Module, scope: str) -> None:
     inside = members(model, scope)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in inside)
-    model.trainable = []
+    model.trainable = []  # names, since a model that holds itself would wait for the cycle collector to be freed
     for name, module in model.named_modules():
         state = [f"{name}.{key}" if name else key for key in module.state_dict()]
         if (state and inside.issuperset(state)) or name in inside:
-            model.trainable.append(module)
+            model.trainable.append(name)
 
 
 def train(model: nn.Module) -> None:
     """Training mode inside the scope set by ``freeze``, evaluation mode outside it: a frozen
     batch norm uses and keeps its running statistics, a frozen dropout does nothing."""
     model.eval()
-    for module in model.trainable:
-        module.training = True
+    for name in model.trainable:
+        model.get_submodule(name).training = True
 
 
 def reinitialise(model: nn.Module, fresh: nn.Module, scope: str) -> None:
