@@ -20,31 +20,6 @@ from typing import Any
 from unlearn.fingerprint import Sources
 
 CODE = ("src", "workflow", "Snakefile", "config.yaml")
-# Snakemake's arguments follow. It plans, writes jobs.json and ends before it runs anything.
-JOBS = """
-import json, os, sys
-from snakemake import cli, dag
-async def write(self, **_):
-    jobs = [
-        {
-            "rule": job.rule.name,
-            "wildcards": dict(job.wildcards_dict),
-            "message": job.message,
-            "outputs": sorted(job.output),
-            "inputs": sorted(job.input),
-            "params": dict(job.params.items()),
-            "planned": self.needrun(job),
-        }
-        for job in self.jobs
-        if job.output
-    ]
-    with open("jobs.json", "w") as file:
-        json.dump(jobs, file)
-    os._exit(0)
-dag.DAG.postprocess = write
-cli.main(sys.argv[1:])
-"""
-
 Jobs = dict[str, dict[str, Any]]  # by their outputs
 
 
@@ -58,7 +33,8 @@ def jobs(commit: str, folder: Path) -> Jobs:
     folder.mkdir()
     packed = subprocess.run(["git", "archive", commit], capture_output=True, check=True).stdout
     subprocess.run(["tar", "-x", "-C", folder], input=packed, check=True)
-    subprocess.run([sys.executable, "-c", JOBS, "-n", "all"], cwd=folder, capture_output=True, check=True)
+    plan = [sys.executable, Path(__file__).with_name("jobs.py"), "-n", "all"]
+    subprocess.run(plan, cwd=folder, capture_output=True, check=True)
     found = json.loads((folder / "jobs.json").read_text())
     sources = Sources(folder / "src/unlearn")
     for job in found:

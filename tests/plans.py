@@ -6,8 +6,6 @@ A ``study`` is an overlay of config.yaml, as a mapping.
 import contextlib
 import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import project
 import replay
 import yaml
 from conftest import ROOT
+from tiny import WarmCopy
 
 from unlearn.fingerprint import Sources
 
@@ -84,79 +83,22 @@ def everything(study: Study) -> Jobs:
     return DATA | GRID | LAYERS | splits(study) | pretraining(study) | of_runs(study, *WHOLE_RUN) | end(study)
 
 
-class Planned:
-    """A copy of the project with a study, finished as far as Snakemake can see, and a process that plans it.
-
-    The process has Snakemake and this package's syntax trees loaded and forks for each plan, which takes a third of the
-    time. ``plan`` gives every job of the study (see ``replay.JOBS``) with its message, and whether it is ``planned``.
-    """
-
-    SERVER = """
-import json, os, sys
-import pydantic, pandas, pyarrow, yaml
-import snakemake.api, snakemake.cli, snakemake.dag, snakemake.workflow
-import smart_open, snakemake.profiles, snakemake.report.html_reporter, snakemake.storage
-from snakemake.executors import touch
-touch.Executor.SLEEPING_TIME = 0  # it pretends that a job takes 0.1 s
-sys.path.insert(0, "src")
-from pathlib import Path
-from unlearn.fingerprint import Sources
-Sources().digest(*(f"unlearn.{p.parent.name}.{p.stem}" for p in Path("src/unlearn").glob("*/[a-z]*.py")))
-for line in sys.stdin:
-    if not (child := os.fork()):
-        out = os.open("snakemake.out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(out, 1), os.dup2(out, 2)
-        program, *sys.argv[1:] = json.loads(line)
-        exec(program)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
+class Planned(WarmCopy):
+    """A copy of the project with a study, finished as far as Snakemake can see."""
 
     def __init__(self, root: Path, study: Study):
-        self.root = root
-        project.copy(root, yaml.safe_dump(study))
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.server = subprocess.Popen([sys.executable, "-c", self.SERVER], **self._context(), **pipes)
-
-    def stop(self) -> None:
-        self.server.stdin.close()
-        self.server.wait(10)
-
-    def snakemake(self, *arguments: str, program: str = "snakemake.cli.main()") -> tuple[int, str]:
-        """Exit status, and what was said."""
-        print(json.dumps([program, *self._options(arguments)]), file=self.server.stdin, flush=True)
-        return int(self.server.stdout.readline()), (self.root / "snakemake.out").read_text()
-
-    def run(self, *arguments: str) -> None:
-        status, said = self.snakemake(*arguments)
-        assert status == 0, said
-
-    def plan(self, *arguments: str, anew: bool = False) -> replay.Jobs:
-        """All jobs, by their outputs. ``anew``: by a process that has nothing loaded."""
-        arguments = ("-n", *(arguments or ["all"]))
-        if anew:
-            command = [sys.executable, "-c", replay.JOBS, *self._options(arguments)]
-            subprocess.run(command, **self._context(), check=True, capture_output=True)
-        else:
-            status, said = self.snakemake(*arguments, program=replay.JOBS)
-            assert status == 0, said
-        return {" ".join(job["outputs"]): job for job in json.loads((self.root / "jobs.json").read_text())}
-
-    def _options(self, arguments: Iterable[str]) -> list[str]:
-        return ["--configfile", project.OVERLAY, "--cores", "2", *arguments]
-
-    def _context(self) -> dict[str, Any]:
-        return {"cwd": self.root, "env": project.environment()}
-
-    def planned(self, *arguments: str, anew: bool = False) -> Jobs:
-        return {job["message"] for job in self.plan(*arguments, anew=anew).values() if job["planned"]}
-
-    def finish(self) -> None:
-        """Make the study look finished: every file is there, and recorded as made by the code and settings of this
-        moment. Plans depend on nothing else, and no model is trained for them."""
-        for path in (self.root / name for job in self.plan().values() for name in job["outputs"]):
+        super().__init__(root, yaml.safe_dump(study))
+        for path in (root / name for job in self.plan().values() for name in job["outputs"]):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-        self.run("--touch", "--forceall", "all")
+        # Every file is there and recorded as made by what lies here. Plans depend on nothing else; nothing is trained.
+        self.run("--touch", "--forceall", "all", "--cores", "50")
+
+    def plan(self, *arguments: str) -> replay.Jobs:
+        """All jobs by their outputs, as ``benchmarks/jobs.py`` writes them."""
+        done = self.snakemake("-n", *(arguments or ["all"]))
+        assert done.returncode == 0, done.stderr
+        return {" ".join(job["outputs"]): job for job in json.loads((self.root / "jobs.json").read_text())}
 
     @contextlib.contextmanager
     def replaced(self, file: str, text: str) -> Iterator[None]:

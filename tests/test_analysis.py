@@ -1,6 +1,5 @@
 """Comparisons, correlations and conjectures: scipy's numbers, and what chance alone would give."""
 
-import doctest
 import itertools
 
 import numpy as np
@@ -831,8 +830,3 @@ def test_a_study_has_the_settings_of_the_stage(config):
     settings = AnalysisSettings(**Study(config).analysis_settings())
     assert settings.attack == config["attacks"][-1]
     assert list(settings.threat_norms) == sorted(config["attacks"])
-
-
-@pytest.mark.parametrize("module", [comparisons, correlations, conjectures], ids=lambda m: m.__name__)
-def test_examples(module):
-    assert doctest.testmod(module, extraglobs={"np": np}).failed == 0

@@ -1,9 +1,13 @@
-"""What the documents say must exist."""
+"""What the documents say must exist, and what examples show must come out."""
 
+import doctest
+import importlib
 import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from unlearn.config import plugins
@@ -52,3 +56,14 @@ def test_the_architecture_page_draws_the_layers_that_are_checked():
     (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
     block = re.search(r"```\n(cli .*?)```", (ROOT / "docs/architecture.md").read_text(), re.S)[1]
     assert [re.split(r" {2,}", line)[0] for line in block.splitlines() if line] == layers
+
+
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+EXAMPLES = {path: len(re.findall(r"^ +>>> ", path.read_text("utf-8"), re.M)) for path in SOURCES}
+
+
+@pytest.mark.parametrize("path", list(filter(EXAMPLES.get, EXAMPLES)), ids=lambda path: path.stem)
+def test_examples_come_out(path):
+    module = importlib.import_module(".".join(path.relative_to(ROOT / "src").with_suffix("").parts))
+    failed, tried = doctest.testmod(module, extraglobs={"np": np, "pd": pd})
+    assert (failed, tried) == (0, EXAMPLES[path])

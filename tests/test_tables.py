@@ -89,6 +89,12 @@ def test_writer_refuses_nan_inside_logits(path):
         tables.write(PREDICTIONS, path, {**PREDICTED, "logits": logits}, {}, RUN)
 
 
+def test_a_text_or_number_stands_in_all_rows(path):
+    tables.write(ADVERSARIAL, path, ATTACKED | {"attack": "pgd", "eps": 0.1, "label": 0}, {}, RUN)
+    found = tables.read(ADVERSARIAL, path, ["attack", "eps", "label", "seed"]).to_pylist()
+    assert found == [{"attack": "pgd", "eps": 0.1, "label": 0, "seed": 0}] * 2
+
+
 def test_writer_refuses_rows_of_unequal_length(path):
     """Otherwise ``matrix`` would read 1 + 3 logits of two images as two and two."""
     with pytest.raises(TableError, match="logits"):

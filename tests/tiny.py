@@ -129,16 +129,6 @@ class WarmCopy(Copy):
         status = int(self.server.stdout.readline())
         return subprocess.CompletedProcess(arguments, status, "", (self.root / "snakemake.out").read_text())
 
-    def finish(self) -> None:
-        """Make the study look finished to Snakemake: every file is there, and recorded as made by the code and
-        settings of this moment. Plans depend on nothing else, and no model is trained for them."""
-        summary = self.snakemake("--summary", "all")
-        lines = [line.split("\t") for line in summary.stderr.splitlines() if line.count("\t") == 5]
-        for path in (self.root / file for file, *_ in lines[1:]):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        self.run("--touch", "--forceall", "all")
-
     def close(self) -> None:
         self.server.stdin.close()
         self.server.wait(10)

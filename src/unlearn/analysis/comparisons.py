@@ -1,8 +1,8 @@
-"""Every cell of a study over its seeds, beside exact retraining with the same seeds.
+"""Every cell of a study over its seeds, compared with exact retraining with the same seeds.
 
-Seeds are the unit: a cell is its n runs, a difference is that of a run to exact retraining with the
-same seed. The yardstick for "indistinguishable from retraining" is the retrain-retrain spread, the
-mean absolute difference between two retrained models that differ in their seed alone.
+Seeds are the unit: a cell is its n runs, and a difference is that of a run to exact retraining with the same seed. The
+yardstick for "indistinguishable from retraining" is the retrain-retrain spread: the mean absolute difference between
+two retrained models that differ in their seed alone.
 """
 
 from functools import cache
@@ -23,7 +23,7 @@ BLOCK = 4096  # cells that are resampled at a time: 64 MB with 2000 resamples
 
 
 class AnalysisError(ValueError):
-    """Metrics that cannot be analysed, such as a missing reference."""
+    """Metrics that cannot be analysed, for example because a reference is missing."""
 
 
 def interval(values: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +39,7 @@ def interval(values: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndar
 
 
 def paired_p(values: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Two-sided p of a paired t test along the last axis; NaN where the spread over seeds says nothing."""
+    """Two-sided p of a paired t test along the last axis; NaN where differences do not vary, or for one seed."""
     differences, n = values - references, np.isfinite(values).sum(-1)
     sd, largest = _sd(differences), np.nanmax(np.abs([values, references]), axis=(0, -1))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -75,7 +75,7 @@ def bootstrap(values: np.ndarray, confidence: float, resamples: int, seed: int) 
 
     Rows with as many seeds share their resamples, so a row's interval does not depend on the others.
     """
-    found = np.full((len(values), 2), np.nan)
+    intervals = np.full((len(values), 2), np.nan)
     counts = np.isfinite(values).sum(1)
     known_first = np.take_along_axis(values, np.argsort(np.isnan(values), axis=1, kind="stable"), 1)
     for n in np.unique(counts[counts > 1]):
@@ -84,8 +84,8 @@ def bootstrap(values: np.ndarray, confidence: float, resamples: int, seed: int) 
         rows = np.flatnonzero(counts == n)
         for block in np.split(rows, range(BLOCK, len(rows), BLOCK)):
             means = known_first[block, :n] @ share.T
-            found[block] = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1).T
-    return found
+            intervals[block] = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1).T
+    return intervals
 
 
 @cache
@@ -119,8 +119,8 @@ def compare(metrics: pd.DataFrame, confidence: float, resamples: int, seed: int)
     - "can't tell": neither, or no variance to judge by, or a spread of 0, which is no yardstick
       (a saturated metric, or one that is itself relative to retraining).
 
-    ``seeds_needed`` finds a gap as large as the margin. The reference is not compared with itself: its
-    ``p``, ``equivalent`` and ``seeds_needed`` are null.
+    ``seeds_needed`` is the number of seeds that detect a gap as large as the margin. The reference is not compared with
+    itself: its ``p``, ``equivalent`` and ``seeds_needed`` are null.
 
     Raises AnalysisError if a run's metric has no counterpart from exact retraining.
     """

@@ -84,14 +84,14 @@ def conclude(
     ``trajectory``: a row per checkpoint of pretraining (arch, seed, epoch, accuracy and
     relative_fairness_gap_mean on test images); None if it was not followed.
     """
-    found = []
+    findings = []
     for arch, of_arch in metrics.groupby("arch", sort=False):
-        found += larger_gap_larger_drop(arch, correlations, settings)
-        found += [approximate_is_fragile(arch, of_arch, settings)]
-        found += narrow_is_enough(arch, of_arch, settings)
-        found += [trained_is_fair(arch, trajectory, settings)]
+        findings += larger_gap_larger_drop(arch, correlations, settings)
+        findings += [approximate_is_fragile(arch, of_arch, settings)]
+        findings += narrow_is_enough(arch, of_arch, settings)
+        findings += [trained_is_fair(arch, trajectory, settings)]
     types = dict.fromkeys(["eps", "coefficient", "low", "high", "p"], float)
-    return pd.DataFrame(found, columns=Finding._fields).astype({"attack": "string", **types})
+    return pd.DataFrame(findings, columns=Finding._fields).astype({"attack": "string", **types})
 
 
 def larger_gap_larger_drop(arch: str, correlations: pd.DataFrame, settings: Settings) -> Iterator[Finding]:
@@ -180,8 +180,8 @@ def _difference(finding: Finding, by_seed: np.ndarray, n: int, confidence: float
     """With the mean of first - second column of ``by_seed`` [S, 2], its t interval and paired p."""
     values, references = by_seed.T
     low, high = interval(values - references, confidence)
-    found = [(values - references).mean(), low, high, paired_p(values, references)]
-    known = (None if np.isnan(number) else float(number) for number in found)
+    numbers = [(values - references).mean(), low, high, paired_p(values, references)]
+    known = (None if np.isnan(number) else float(number) for number in numbers)
     return finding._replace(
         **dict(zip(("coefficient", "low", "high", "p"), known, strict=True)), n=n, seeds=len(values)
     )

@@ -87,12 +87,10 @@ class Writer:
         return self
 
     def write(self, columns: Mapping[str, Any]) -> None:
-        """Append a batch: name → array-like, all of one length."""
-        columns = dict(columns)
-        if self.run is not None:
-            length = len(next(iter(columns.values())))
-            columns = {k: np.repeat(getattr(self.run, k), length) for k in RUN_KEY} | columns
-        batch = self._checked(columns)
+        """Append a batch: name → array-like, all of one length, or the text or number of all rows."""
+        columns = {**(vars(self.run) if self.run else {}), **columns}
+        length = next((len(values) for values in columns.values() if not np.isscalar(values)), 1)
+        batch = self._checked({k: np.repeat(v, length) if np.isscalar(v) else v for k, v in columns.items()})
         self.keys.append(batch.select(list(self.table.key)))
         self._add(batch)
 

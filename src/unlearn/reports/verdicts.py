@@ -14,7 +14,7 @@ def page(conjectures: pd.DataFrame, gates: pd.DataFrame, failures: pd.DataFrame,
     sections = {
         "Conjectures": [
             _table(pd.DataFrame([_verdict(row, settings.labels) for _, row in conjectures.iterrows()])),
-            "The rule of each verdict is stated in docs/architecture.md, Statistics.\n",
+            "The rule of each verdict is stated in docs/statistics.md.\n",
         ],
         "Gates": _gates(gates, settings.labels),
         "Failed runs": [

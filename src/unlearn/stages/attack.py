@@ -62,9 +62,9 @@ def attack(
     except AttackError as error:
         raise AttackError(f"attacks/{attack}.py: {error}") from error
     columns = {
-        "attack": np.repeat(attack, len(chosen)),
-        "aim": np.repeat(aim, len(chosen)),
-        "threat_norm": np.repeat(plugin.THREAT_NORM, len(chosen)),
+        "attack": attack,
+        "aim": aim,
+        "threat_norm": plugin.THREAT_NORM,
         "id": chosen.ids.cpu().numpy(),
         "role": role,
         "label": chosen.labels.cpu().numpy(),

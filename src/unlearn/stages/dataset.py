@@ -37,7 +37,7 @@ def dataset(out: str, settings: dict[str, Any]) -> None:
             writer.write(
                 {
                     "id": ids,
-                    "split": [chunk.split] * len(ids),
+                    "split": chunk.split,
                     "label": chunk.labels.astype(np.int64),
                     "image": [image.tobytes() for image in chunk.pixels],
                 }

@@ -15,6 +15,8 @@ from unlearn.models.device import prepare
 from unlearn.run import Run
 from unlearn.stages.predict import logits
 
+COLUMNS = ("layer", "depth", "sigma")  # by the names that they have in a Spread
+
 
 def follow(run: Run, model: str, snapshots: str, dataset: str, out: str, settings: ProbeSettings, device: str) -> None:
     """Of every snapshot and of the final ``model``, on test images; ``settings``: as for probe."""
@@ -26,14 +28,9 @@ def follow(run: Run, model: str, snapshots: str, dataset: str, out: str, setting
             rows = list(spreads(net, found.to(device), settings.at, settings.sigma))
             writer.write(
                 {
-                    "arch": [run.arch] * len(rows),
-                    "seed": [run.seed] * len(rows),
-                    "epoch": [epoch] * len(rows),
-                    "accuracy": [right] * len(rows),
-                    "layer": [row.layer for row in rows],
-                    "depth": [row.depth for row in rows],
+                    **{"arch": run.arch, "seed": run.seed, "epoch": epoch, "accuracy": right},
+                    **{name: [getattr(row, name) for row in rows] for name in COLUMNS},
                     "class": [row.label for row in rows],
-                    "sigma": [row.sigma for row in rows],
                 }
             )
 

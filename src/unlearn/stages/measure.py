@@ -58,16 +58,13 @@ def measure(
 
 def load(predictions: str, adversarial: Sequence[str], activations: str, cost: str) -> Evidence:
     """A run's Evidence from its files."""
+    layers = tables.read(ACTIVATIONS, activations).to_pandas()
     return Evidence(
         *_predicted(tables.read(PREDICTIONS, predictions)),
-        activations=_whole_layers(tables.read(ACTIVATIONS, activations).to_pandas()),
+        activations=layers[layers["channel"].isna()].drop(columns="channel"),
         cost=tables.read(COST, cost).to_pandas(),
         **_attacked(adversarial),
     )
-
-
-def _whole_layers(activations: pd.DataFrame) -> pd.DataFrame:
-    return activations[activations["channel"].isna()].drop(columns="channel")
 
 
 def _attacked(paths: Sequence[str]) -> dict[str, Any]:
@@ -87,13 +84,8 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     columns = pd.DataFrame(rows, columns=Row._fields).rename(columns={"label": "class"})
     return columns.astype(
         {
-            "role": "string",
-            "attack": "string",
-            "layer": "string",
-            "eps": "Float64",
-            "class": "Int64",
-            "n": "int64",
-            "value": "float64",
+            **dict.fromkeys(("role", "attack", "layer"), "string"),
+            **{"eps": "Float64", "class": "Int64", "n": "int64", "value": "float64"},
         }
     )
 

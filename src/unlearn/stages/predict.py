@@ -25,7 +25,7 @@ def predict(run: Run, model: str, dataset: str, split: str, out: str, device: st
             writer.write(
                 {
                     "id": found.ids.numpy(),
-                    "role": np.repeat(role, len(found)),
+                    "role": role,
                     "label": found.labels.numpy(),
                     "logits": tables.rows(outputs),
                     "margin": margins,

@@ -9,6 +9,8 @@ from unlearn.models import checkpoint, images
 from unlearn.models.device import prepare
 from unlearn.run import Run
 
+COLUMNS = ("layer", "depth", "channel", "count", "mean", "sigma")  # by the names that they have in a Spread
+
 
 def probe(run: Run, model: str, dataset: str, split: str, out: str, settings: ProbeSettings, device: str) -> None:
     """``settings``: at, sigma, channels and roles; see ``unlearn.evaluation.activations``."""
@@ -20,13 +22,8 @@ def probe(run: Run, model: str, dataset: str, split: str, out: str, settings: Pr
             rows = list(spreads(net, found.to(device), settings.at, settings.sigma, settings.channels))
             writer.write(
                 {
-                    "layer": [row.layer for row in rows],
-                    "depth": [row.depth for row in rows],
-                    "role": [role] * len(rows),
+                    "role": role,
                     "class": [row.label for row in rows],
-                    "channel": [row.channel for row in rows],
-                    "count": [row.count for row in rows],
-                    "mean": [row.mean for row in rows],
-                    "sigma": [row.sigma for row in rows],
+                    **{name: [getattr(row, name) for row in rows] for name in COLUMNS},
                 }
             )

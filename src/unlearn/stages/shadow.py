@@ -42,13 +42,11 @@ def shadow(
         settings = replace(settings, method=settings.method | chosen(tuning))
     device = prepare(device)
     net, _ = unlearned(run, dataset, split, original, settings, device, progress)
-    identity = {**{key: getattr(run, key) for key in SHADOWED_KEY}, "shadow": number}
+    identity = {key: getattr(run, key) for key in SHADOWED_KEY}
     with tables.Writer(SHADOW, out, {"settings": asdict(settings), "run": vars(run), "device": str(device)}) as writer:
         for role, found in images.by_role(dataset, split, tuple(STATUS)).items():
-            constant = {
-                key: np.repeat(value, len(found)) for key, value in {**identity, "status": STATUS[role]}.items()
-            }
             score = logit_confidence(found.labels.numpy(), predict.logits(net, found, device))
+            constant = {**identity, "shadow": number, "status": STATUS[role]}
             writer.write({**constant, "id": found.ids.numpy(), "score": score})
 
 

@@ -110,10 +110,9 @@ def tries(
 
 def four(outputs: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     """UA, RA, TA and MIA-efficacy from (labels [N], logits [N, C]) by role."""
-    found = {
+    return {
         "ua": 1 - accuracy(*outputs["forget"]),
         "ra": accuracy(*outputs["retain"]),
         "ta": accuracy(*outputs["test"]),
         "mia_efficacy": efficacy(**{role: confidence(*found) for role, found in outputs.items()}),
     }
-    return {part: float(value) for part, value in found.items()}

@@ -1,21 +1,9 @@
-import pyarrow as pa
-
-from unlearn.io.columns import RUN, RUN_KEY
+from unlearn.io.columns import RUN, RUN_KEY, columns
 from unlearn.io.tables import Table
 
 ACTIVATIONS = Table(
     "activations",
-    [
-        *RUN,
-        ("layer", pa.string()),
-        ("depth", pa.int64()),
-        ("role", pa.string()),
-        ("class", pa.int64()),
-        ("channel", pa.int64()),
-        ("count", pa.int64()),
-        ("mean", pa.float64()),
-        ("sigma", pa.float64()),
-    ],
+    [*RUN, *columns("layer: string, depth: int64, role: string, class channel count: int64, mean sigma: float64")],
     [*RUN_KEY, "layer", "role", "class", "channel"],
     ["channel"],  # null: the layer as a whole
 )

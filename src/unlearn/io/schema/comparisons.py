@@ -1,30 +1,16 @@
-import pyarrow as pa
-
-from unlearn.io.columns import CELL, CELL_KEY, DETAIL, DETAIL_KEY
+from unlearn.io.columns import CELL, CELL_KEY, DETAIL, DETAIL_KEY, columns
 from unlearn.io.tables import Table
 
 COMPARISONS = Table(
     "comparisons",
     [
         *CELL,
-        ("metric", pa.string()),
+        *columns("metric: string"),
         *DETAIL,
-        ("mean", pa.float64()),
-        ("low", pa.float64()),
-        ("high", pa.float64()),
-        ("boot_low", pa.float64()),
-        ("boot_high", pa.float64()),
-        ("gap", pa.float64()),
-        ("gap_low", pa.float64()),
-        ("gap_high", pa.float64()),
-        ("abs_gap", pa.float64()),
-        ("spread", pa.float64()),
-        ("p", pa.float64()),
-        ("p_adjusted", pa.float64()),
-        ("equivalent", pa.string()),
-        ("seeds_needed", pa.int64()),
-        ("n", pa.int64()),
-        ("failed_gates", pa.string()),
+        *columns(
+            "mean low high boot_low boot_high gap gap_low gap_high abs_gap spread p p_adjusted: float64, "
+            "equivalent: string, seeds_needed n: int64, failed_gates: string"
+        ),
     ],
     [*CELL_KEY, "metric", *DETAIL_KEY],
     [

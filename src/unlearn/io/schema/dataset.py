@@ -1,7 +1,4 @@
-import pyarrow as pa
-
+from unlearn.io.columns import columns
 from unlearn.io.tables import Table
 
-DATASET = Table(
-    "dataset", [("id", pa.int64()), ("split", pa.string()), ("label", pa.int64()), ("image", pa.binary())], ["id"]
-)
+DATASET = Table("dataset", columns("id: int64, split: string, label: int64, image: binary"), ["id"])

@@ -1,8 +1,6 @@
-import pyarrow as pa
-
-from unlearn.io.columns import RUN, RUN_KEY
+from unlearn.io.columns import RUN, RUN_KEY, columns
 from unlearn.io.tables import Table
 
 FAILURES = Table(
-    "failures", [*RUN, ("reason", pa.string())], RUN_KEY, empty=True, whole="collected"
+    "failures", [*RUN, *columns("reason: string")], RUN_KEY, empty=True, whole="collected"
 )  # runs without a result

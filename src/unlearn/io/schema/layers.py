@@ -1,17 +1,9 @@
-import pyarrow as pa
-
+from unlearn.io.columns import columns
 from unlearn.io.tables import Table
 
 LAYERS = Table(
     "layers",
-    [
-        ("arch", pa.string()),
-        ("scope", pa.string()),
-        ("parameters", pa.int64()),
-        ("parameter_share", pa.float64()),
-        ("layers", pa.int64()),
-        ("layer_share", pa.float64()),
-    ],
+    columns("arch scope: string, parameters: int64, parameter_share: float64, layers: int64, layer_share: float64"),
     ["arch", "scope"],
     whole="built",
 )

@@ -1,10 +1,9 @@
-import pyarrow as pa
-
+from unlearn.io.columns import columns
 from unlearn.io.tables import Table
 
 RADII = Table(
     "radii",
-    [("threat_norm", pa.string()), ("eps", pa.float64()), ("headline", pa.bool_())],
+    columns("threat_norm: string, eps: float64, headline: bool"),
     ["threat_norm", "eps"],
     whole="built",
 )

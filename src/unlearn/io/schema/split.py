@@ -1,5 +1,4 @@
-import pyarrow as pa
-
+from unlearn.io.columns import columns
 from unlearn.io.tables import Table
 
-SPLIT = Table("split", [("id", pa.int64()), ("role", pa.string())], ["id"])
+SPLIT = Table("split", columns("id: int64, role: string"), ["id"])

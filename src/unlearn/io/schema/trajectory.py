@@ -1,19 +1,9 @@
-import pyarrow as pa
-
+from unlearn.io.columns import columns
 from unlearn.io.tables import Table
 
 TRAJECTORY = Table(
     "trajectory",
-    [
-        ("arch", pa.string()),
-        ("seed", pa.int64()),
-        ("epoch", pa.int64()),
-        ("accuracy", pa.float64()),
-        ("layer", pa.string()),
-        ("depth", pa.int64()),
-        ("class", pa.int64()),
-        ("sigma", pa.float64()),
-    ],
+    columns("arch: string, seed epoch: int64, accuracy: float64, layer: string, depth class: int64, sigma: float64"),
     ["arch", "seed", "epoch", "layer", "class"],
     whole="collected",
 )

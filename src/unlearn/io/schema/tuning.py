@@ -1,22 +1,9 @@
-import pyarrow as pa
-
-from unlearn.io.columns import RUN, RUN_KEY
+from unlearn.io.columns import RUN, RUN_KEY, columns
 from unlearn.io.tables import Table
 
 TUNING = Table(
     "tuning",
-    [
-        *RUN,
-        ("parameter", pa.string()),
-        ("value", pa.float64()),
-        ("ua", pa.float64()),
-        ("ra", pa.float64()),
-        ("ta", pa.float64()),
-        ("mia_efficacy", pa.float64()),
-        ("distance", pa.float64()),
-        ("failure", pa.string()),
-        ("chosen", pa.bool_()),
-    ],
+    [*RUN, *columns("parameter: string, value ua ra ta mia_efficacy distance: float64, failure: string, chosen: bool")],
     [*RUN_KEY, "parameter", "value"],
     ["ua", "ra", "ta", "mia_efficacy", "distance", "failure"],  # null where training diverged, and where not
     whole="collected",
