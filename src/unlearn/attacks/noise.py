@@ -16,11 +16,11 @@ class Settings(Section):
 def build(model: Target, eps: float, settings: Settings) -> dict[str, Attack]:
     @torch.no_grad()
     def attack(x: Tensor, y: Tensor) -> Tensor:
-        found = x.clone()
+        adversarial = x.clone()
         for _ in range(settings.draws):
             noisy = (x + eps * torch.randn(x.shape).sign().to(x)).clamp(0, 1)
-            right = model(found).argmax(1) == y
-            found = torch.where(right[:, None, None, None], noisy, found)
-        return found
+            right = model(adversarial).argmax(1) == y
+            adversarial = torch.where(right[:, None, None, None], noisy, adversarial)
+        return adversarial
 
     return {"noise": attack}

@@ -45,7 +45,7 @@ def _test_files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     if not annotations.is_file():
         return _by_folder(folder, classes)
     index = {name: i for i, name in enumerate(classes)}
-    found: dict[str, int] = {}
+    labels: dict[str, int] = {}
     try:
         lines = annotations.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
@@ -54,10 +54,10 @@ def _test_files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
         name, label = (*line.split("\t"), "")[:2]
         if label not in index:
             raise DataError(f"{annotations}, line {number}: class {label!r} is not in the training folder")
-        if name in found:
+        if name in labels:
             raise DataError(f"{annotations}, line {number}: {name} stands twice")
-        found[name] = index[label]
-    return [(folder / "images" / name, label) for name, label in found.items()]
+        labels[name] = index[label]
+    return [(folder / "images" / name, label) for name, label in labels.items()]
 
 
 def _by_folder(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
@@ -65,15 +65,15 @@ def _by_folder(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
         raise DataError(f"{folder}: no such folder")
     if unknown := _folders(folder) - set(classes):
         raise DataError(f"{folder}: classes {', '.join(sorted(unknown))} are not in the training folder")
-    found = [
+    files = [
         (path, label)
         for label, name in enumerate(classes)
         for path in sorted((folder / name).rglob("*"))
         if path.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in path.relative_to(folder).parts)
     ]
-    if not found:
+    if not files:
         raise DataError(f"{folder}: no images")
-    return found
+    return files
 
 
 def _chunks(split: str, files: list[tuple[Path, int]], settings: Settings) -> Iterator[Images]:

@@ -79,7 +79,7 @@ def absent_classes(context: MethodContext) -> list[int]:
 
 
 def fisher_diagonal(model: Classifier, context: MethodContext, settings: Settings) -> dict[str, torch.Tensor]:
-    """F by name of the parameters that may move. Raises Diverged where it is not finite."""
+    """F by name of the trainable parameters. Raises Diverged where it is not finite."""
     weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     images = context.images("retain")
     chosen = torch.randperm(len(images), generator=context.generator("fisher sample"))[: settings.samples].sort().values

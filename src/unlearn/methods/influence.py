@@ -3,7 +3,7 @@
 Koh and Liang 2017 (arXiv:1703.04730); as an unlearning method "IU" in Jia et al. 2023, "Model
 Sparsity Can Simplify Machine Unlearning" (arXiv:2304.04934).
 
-Let theta minimise sum_i w_i · l_i with Hessian H. Moving the weights by dw moves the optimum, to first
+Let theta minimise sum_i w_i · l_i with Hessian H. A change of the weights by dw shifts the optimum, to first
 order, by -H⁻¹ sum_i dw_i · grad l_i. Training had w = 1 / N throughout; retraining has 1 / N_r on the
 retain set and 0 on the forget set, so dw is 1 / N_r - 1 / N = N_f / (N · N_r) and -1 / N, and
 
@@ -79,7 +79,7 @@ def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> No
 
 
 def mean_gradient(model: Classifier, context: MethodContext, role: str, settings: Settings) -> torch.Tensor:
-    """Gradient of the mean cross-entropy over a role, flat [P] over the parameters that may move."""
+    """Gradient of the mean cross-entropy over a role, flat [P] over the trainable parameters."""
     images, trainable = context.images(role), [p for p in model.parameters() if p.requires_grad]
     total = torch.zeros(sum(p.numel() for p in trainable), device=context.device)
     for index in torch.arange(len(images), device=context.device).split(settings.batch_size):

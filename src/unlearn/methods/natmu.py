@@ -102,13 +102,13 @@ def wrong_classes(model: Classifier, context: MethodContext, count: int, batch_s
         context.images("forget"),
         context.images("retain").labels.bincount(minlength=context.spec.classes) > 0,
     )
-    found = []
+    classes = []
     for index in torch.arange(len(forget), device=context.device).split(batch_size):
         with context.step("classes"):
             own = torch.nn.functional.one_hot(forget.labels[index], context.spec.classes).bool()
             logits = model(to_float(forget.pixels[index])).masked_fill(own | ~kept, -torch.inf)
-            found.append(ranked(logits, count))
-    return torch.cat(found)
+            classes.append(ranked(logits, count))
+    return torch.cat(classes)
 
 
 def ranked(logits: torch.Tensor, count: int) -> torch.Tensor:

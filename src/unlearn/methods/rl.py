@@ -41,7 +41,7 @@ def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> No
 
 
 def relabelled(context: MethodContext, settings: Settings) -> tuple[MethodContext, Callable[[int], Iterator[Batch]]]:
-    """The job on the data in the order asked for, and its batches of an epoch."""
+    """The context with the data in the order that ``settings`` ask for, and the function that gives an epoch its batches."""
     forget, retain = context.images("forget"), context.images("retain")
 
     def wrong(epoch: int) -> torch.Tensor:

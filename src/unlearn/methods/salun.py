@@ -3,7 +3,7 @@
 Fan et al. 2024, "SalUn: Empowering Machine Unlearning via Gradient-based Weight Saliency"
 (arXiv:2310.12508, §4). Saliency is |gradient of the forget loss| at the original weights, summed
 over the forget set before the absolute value, in evaluation mode; the share ``density`` of largest
-values, ranked over all parameters of the scope together, may move. The others are put back after
+values, ranked over all parameters of the scope together, is trainable. The others are restored after
 every step: zeroing their gradients alone would leave them to weight decay and momentum, as the
 official code did until 2026. The saliency images are not augmented. Defaults are the README's for
 10 % random forgetting.
@@ -52,15 +52,15 @@ def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> No
 
     @torch.no_grad()
     def restore(_: Classifier) -> None:
-        for parameter, moves, original in kept:
-            parameter.copy_(torch.where(moves, parameter, original))
+        for parameter, chosen, original in kept:
+            parameter.copy_(torch.where(chosen, parameter, original))
 
     context, batches = relabelled(context, settings)
     fit(model, settings, context, batches, after_step=restore)
 
 
 def saliency(model: Classifier, context: MethodContext, batch_size: int) -> dict[str, torch.Tensor]:
-    """|gradient of the mean forget loss| by parameter name, for the parameters that may move."""
+    """|gradient of the mean forget loss| by name of the trainable parameters."""
     model.eval()
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     images = context.images("forget")

@@ -7,7 +7,7 @@ that minimises gamma · cross-entropy + alpha · divergence. Defaults are those 
 CIFAR-10 class-removal notebook.
 
 At the start student and teacher are equal, where the divergence has gradient zero: in a model
-without batch norm or dropout the first forgetting pass moves nothing.
+without batch norm or dropout the first forgetting pass changes nothing.
 """
 
 import copy

@@ -64,7 +64,7 @@ def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> No
 def importances(
     model: Classifier, context: MethodContext, images: ImageSet, batch_size: int
 ) -> dict[str, torch.Tensor]:
-    """Mean over batches of the squared gradient, by name of the parameters that may move."""
+    """Mean over batches of the squared gradient, by name of the trainable parameters."""
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     total = {name: torch.zeros_like(p) for name, p in trainable.items()}
     batches = torch.arange(len(images), device=context.device).split(batch_size)
