@@ -41,7 +41,7 @@ def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> No
 
 
 def relabelled(context: MethodContext, settings: Settings) -> tuple[MethodContext, Callable[[int], Iterator[Batch]]]:
-    """The context with the data in the order that ``settings`` ask for, and the function that gives an epoch its batches."""
+    """The context with the data in the order of ``settings``, and the function that gives the batches of an epoch."""
     forget, retain = context.images("forget"), context.images("retain")
 
     def wrong(epoch: int) -> torch.Tensor:
