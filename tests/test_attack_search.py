@@ -331,6 +331,7 @@ class Scaled(nn.Module):
         return self.model(x) * self.factor
 
 
+@pytest.mark.slow
 def test_large_logits_hide_from_cross_entropy_but_not_from_the_cascade(net, images):
     """The same decisions, so the same robustness."""
     grid = (0.02, 0.05, 0.1, 0.2, 0.4)

@@ -196,6 +196,7 @@ def pretrained(architecture, dataset, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_following_changes_nothing(pretrained):
     (one, _), (other, _) = pretrained(0), pretrained(2)
     states = [checkpoint.load(path).state_dict() for path in (one, other)]

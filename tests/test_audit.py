@@ -366,6 +366,7 @@ def kinds():
     return {(finding.path, finding.kind) for finding in verify("results", SOURCES)[0]}
 
 
+@pytest.mark.slow
 def test_any_flipped_bit_is_found(results):
     """In every kind of file, records included, with its time and size kept."""
     files = sorted(path for path in Path("results").rglob("*") if path.is_file())
@@ -473,6 +474,7 @@ def test_a_link_to_a_folder_above_is_not_followed(results):
     assert verify("results", SOURCES) == ([], 11)
 
 
+@pytest.mark.slow
 def test_an_installed_package_says_what_a_checkout_says(results, tmp_path):
     """Without sources, scripts and git around it."""
     shutil.copytree(ROOT / "src/unlearn", tmp_path / "site/unlearn", ignore=shutil.ignore_patterns("__pycache__"))

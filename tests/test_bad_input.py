@@ -240,7 +240,6 @@ PLUGINS = {
     "no draw": (spoilt("figures", "def draw", "def paint"), "figures/mine.py: lacks function draw(frame, settings)"),
     "draw takes less": (spoilt("figures", "frame, settings", "frame"), "figures/mine.py, line 4: draw(frame)"),
     "no NEEDS": (spoilt("figures", "NEEDS", "WANTS"), "figures/mine.py: lacks NEEDS"),
-    "NEEDS an unknown table": (spoilt("figures", '"metrics"', '"logits"'), "figures/mine.py, NEEDS.0: 'logits'"),
     "NEEDS a text": (spoilt("figures", '("metrics",)', '"metrics"'), "figures/mine.py, NEEDS: 'metrics' is not a list"),
     "no MEASURED": (spoilt("figures", "MEASURED", "PLOTTED"), "figures/mine.py: lacks MEASURED"),
     # what only running them shows

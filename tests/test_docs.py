@@ -38,6 +38,7 @@ def test_named_studies_and_make_targets_exist(page):
 @pytest.mark.parametrize(
     "path", ["docs/methods.md", "docs/metrics.md", "docs/config.md", "workflow/schemas/config.schema.json"]
 )
+@pytest.mark.slow
 def test_what_is_generated_is_current(python, path):
     code = f"import sys; sys.path.insert(0, {str(ROOT / 'docs')!r}); from generate import GENERATED"
     assert python(f"{code}; print(GENERATED[{path!r}]())") == (ROOT / path).read_text().strip(), "run `make generated`"

@@ -171,6 +171,7 @@ HOSTILE = r"A|B #1 $x_y$ 50% {a}~^\b & <i>*c* `d` [e](f) & _g_"
 
 
 @pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.slow
 def test_labels_are_printed_as_they_are(figure, three):
     settings = replace(SETTINGS, labels={"resnet": HOSTILE, "vit": r"$\broken$"})
     _, found = drawn(figure, only(three, "forget == 'ten'"), settings)

@@ -243,5 +243,5 @@ def test_no_other_module_imports_by_name():
         for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in IMPORTERS:
                 by_name.add(path.relative_to(PACKAGE).with_suffix("").as_posix())
-    expected = {"config/plugins", "io/catalogue", "stages/collect", "runtime/runner", "runtime/fork_server"}
+    expected = {"config/contracts", "config/plugins", "io/tables", "runtime/runner", "runtime/fork_server"}
     assert by_name == expected

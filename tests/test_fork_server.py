@@ -142,6 +142,7 @@ def test_jobs_run_in_the_callers_folder_and_environment(service):
     assert f"{service.folder.resolve()} seen" in service.call("where")[2]
 
 
+@pytest.mark.slow
 def test_jobs_run_the_sources_as_they_are_now(service):
     assert service.call("greet", name="you")[0] == 0
     path = service.package / "unlearn/stages/greet.py"

@@ -245,6 +245,7 @@ def test_an_honest_model_passes(deceivers):
     assert masked["cascade"] <= 0.05
 
 
+@pytest.mark.slow
 def test_large_logits_are_found_out(deceivers):
     """PGD reports robustness that is not there; the cascade sees through it and passes."""
     table, masked = evaluated(deceivers, "scaled")
@@ -253,6 +254,7 @@ def test_large_logits_are_found_out(deceivers):
     assert masked["cascade"] > 0.1
 
 
+@pytest.mark.slow
 def test_masked_gradients_are_found_out(deceivers):
     assert {("white_box", a) for a in ("fgsm", "pgd", "cascade")} <= failing(
         evaluated(deceivers, "gradient_masking")[0]

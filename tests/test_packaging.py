@@ -70,6 +70,7 @@ def test_installed_version_meets_the_bound(name):
     assert Requirement(f"{name}{bounds()[name]}").specifier.contains(importlib.metadata.version(name))
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_every_module_the_marker_of_types_the_licence_and_the_command(tmp_path):
     for part in ("src", "pyproject.toml", "README.md", "LICENSE"):
         (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, tmp_path / part)

@@ -161,6 +161,7 @@ def test_the_fingerprint_reaches_the_record(launch, tmp_path):
     assert Sources(tmp_path / "unlearn").digest("unlearn.stages.code") in launch("code").log
 
 
+@pytest.mark.slow
 def test_auto_becomes_a_device(launch):
     log = launch("compute", inputs={"given": "unlearn/run.py"}, device="auto").log
     assert "computing on cpu" in log or "computing on cuda" in log
@@ -174,5 +175,6 @@ def test_cuda_is_not_replaced_in_silence(launch):
         assert "this machine has no CUDA device" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_job_that_reads_nothing_needs_no_gpu(launch):
     assert "computing on cpu" in launch("compute", device="cuda").log

@@ -467,6 +467,7 @@ def properties(node, path=""):
             yield from properties(option, path)
 
 
+@pytest.mark.slow
 def test_every_key_of_the_config_is_described():
     schema = json_schema()
 

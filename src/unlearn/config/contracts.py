@@ -11,7 +11,6 @@ from unlearn.config import plugins
 from unlearn.config import settings as vocabulary
 from unlearn.config.settings import ConfigError, Section
 from unlearn.config.validation import convert
-from unlearn.io.catalogue import STUDY_WIDE
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ CONTRACTS = {
     ),
     "figures": Contract(
         {"data": ("tables", "settings"), "draw": ("frame", "settings")},
-        {"NEEDS": tuple[Literal[*STUDY_WIDE], ...], "MEASURED": tuple[str, ...]},
+        {"NEEDS": tuple[str, ...], "MEASURED": tuple[str, ...]},
         settings=False,
     ),
 }
