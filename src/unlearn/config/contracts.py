@@ -160,8 +160,11 @@ def _check_constants(constants: dict[str, Any], contract: Contract, file: str) -
 
 def _execute(node: ast.ClassDef, file: str) -> type[Section]:
     scope = dict(vars(vocabulary))  # its __name__ too: pydantic looks up annotations that are texts there
+    # pydantic would look for descriptions in the source of that module: other lines, which Python 3.13 need not parse.
+    plain = ast.parse("model_config = {'use_attribute_docstrings': False}").body
+    alone = ast.ClassDef(**{**dict(ast.iter_fields(node)), "body": [*plain, *node.body]})
     try:
-        exec(compile(ast.Module([node], []), file, "exec", dont_inherit=True), scope)
+        exec(compile(ast.fix_missing_locations(ast.Module([alone], [])), file, "exec", dont_inherit=True), scope)
         settings = scope["Settings"]
         if issubclass(settings, Section):
             settings.model_rebuild()  # raises for such an annotation that is no name
