@@ -234,10 +234,10 @@ def test_failing_job_names_its_log_and_only_models_take_a_gpu(submitted):
         running[key] = copy.start(MODELS[0], "results/digits/radii.parquet", "--retries", "0")
     for key, copy in copies.items():
         assert ended(copy, running[key]) == 1
-        grid, pretrain = sorted(copy.jobs(), key=lambda job: job["Comment"])
+        pretrain, radii = sorted(copy.jobs(), key=lambda job: job["Comment"])
         assert (pretrain["Partition"], pretrain[key], pretrain["JobState"]) == ("gpu", "gres:gpu:fake:1", "FAILED")
-        assert (grid["Partition"], grid["JobState"]) == ("cpu", "COMPLETED")
-        assert not {"TresPerJob", "TresPerNode"} & set(grid)
+        assert (radii["Partition"], radii["JobState"]) == ("cpu", "COMPLETED")
+        assert not {"TresPerJob", "TresPerNode"} & set(radii)
         assert "logs/digits/pretrained/net/seed0.log" in copy.output
         assert pretrain["StdOut"] in copy.output
         assert "this machine has no CUDA device" in (copy.root / "logs/digits/pretrained/net/seed0.log").read_text()
