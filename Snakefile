@@ -1,8 +1,3 @@
-from snakemake.utils import min_version
-
-min_version("9.19")
-
-
 # Limits this machine (`--resources gpu=1`), not a cluster.
 resource_scopes:
     gpu="local",

@@ -62,3 +62,10 @@ def test_sees_a_difference(folders, name, change):
     one, other = folders
     change(other / name)
     assert kills.differences(one, other)
+
+
+@pytest.mark.slow
+def test_sees_what_a_fork_server_has_left(tmp_path):
+    assert kills.left_behind(tmp_path) == []
+    (tmp_path / "unlearn-0-1-models").mkdir()
+    assert kills.left_behind(tmp_path)

@@ -59,12 +59,14 @@ def test_deleted_figure_is_redrawn_alone(study):
 
 
 def test_it_runs_from_another_folder(study, tmp_path):
-    """Overlay, data and results lie in the user's folder. Files there with the names of libraries do not matter."""
+    """Overlay, data and results lie in the user's folder. Files with the names of libraries do not matter, there or
+    beside the Snakefile."""
     elsewhere = Elsewhere(tmp_path, study)
     for part in ("results", ".snakemake"):
         shutil.copytree(study.root / part, tmp_path / part)
-    for name in ("json", "numpy", "timm", "torch", "unlearn"):
-        (tmp_path / f"{name}.py").write_text("raise ImportError('of the user')")
+    for name in ("json", "jsonschema", "packaging", "timm", "torch", "unlearn"):
+        for folder in (tmp_path, study.root):
+            (folder / f"{name}.py").write_text("raise ImportError('of the user')")
     assert elsewhere.planned("all") == set()
     assert study.planned("all", "--directory", str(tmp_path)) == set()
     (tmp_path / RESULTS / "splits/listed.parquet").unlink()

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
 
 ROOT = Path(workflow.basedir)
 # Neither here nor in jobs is a file json.py or timm.py beside the Snakefile or in the user's folder the library.
 sys.path[:] = [f"{ROOT}/src", *(path for path in sys.path if path != str(ROOT))]
 os.environ.update(PYTHONPATH=f"{ROOT}/src", PYTHONSAFEPATH="1")
+min_version("9.19")
 
 from unlearn.config import contracts, scope_grammar, strict_yaml
 from unlearn.config.settings import ConfigError
