@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -61,6 +62,12 @@ SHADOW_LOG = "<logs>/shadows/{shadow}"
 os.environ.pop(launcher.OWNER, None)
 if workflow.is_main_process:
     launcher.offer()
+
+
+def measured(table):
+    """Whether a metric of the study reads a table that is made for it alone."""
+    declared = (contracts.declaration("metrics", m) for m in STUDY.config["metrics"])
+    return any(table in each.constants.get("NEEDS", ()) for each in declared)
 
 
 def needed(figure):
@@ -194,15 +201,23 @@ def chosen_settings(wildcards):
 
 
 def references(wildcards):
-    """What exact retraining and the original predict, and the metrics of exact retraining, but for itself."""
-    group = {"arch": wildcards.arch, "forget": wildcards.forget, "seed": wildcards.seed}
-    runs = {method: Run(method=method, scope=ALL, **group) for method in CONTROLS}
+    """The tables that only some metrics need, what exact retraining and the original predict, and the metrics of exact
+    retraining, but for itself."""
+    keys = ("arch", "forget", "method", "scope", "seed")
+    own = Run(**{key: wildcards[key] for key in keys})
+    controls = {m: replace(own, method=m, scope=ALL) for m in CONTROLS}
     tables = {
         f"{method}_predictions": of_run(run, "predictions.parquet")
-        for method, run in runs.items()
+        for method, run in controls.items()
     }
-    if (wildcards.method, wildcards.scope) != REFERENCE:
-        tables["retrain_metrics"] = of_run(runs[RETRAIN], "metrics.parquet")
+    if measured("features"):
+        tables["features"] = of_run(own, "features.parquet")
+        for method, run in controls.items():
+            tables[f"{method}_features"] = of_run(run, "features.parquet")
+    if measured("relearning"):
+        tables["relearning"] = of_run(own, "relearning.parquet")
+    if (own.method, own.scope) != REFERENCE:
+        tables["retrain_metrics"] = of_run(controls[RETRAIN], "metrics.parquet")
     return tables
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-__all__ = ["Evidence", "Metric", "MetricError", "References", "Row", "Rows", "per_class"]
+__all__ = ["Evidence", "Features", "Metric", "MetricError", "References", "Row", "Rows", "per_class"]
 
 
 class MetricError(ValueError):
@@ -40,13 +40,23 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Features:
+    """A run's features on a sample of the images: ``images`` (id, role, label), and in their order the features
+    float32 [N, D] of each layer, by its name and in order of depth. D differs between layers."""
+
+    images: pd.DataFrame
+    layers: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """A run's tables.
 
     ``predictions`` (id, role, label) and ``logits`` [N, C] have the same order. ``adversarial`` are the images of
     attacks that aim to fool the model, ``recovery`` of those that aim to recover labels; ``metrics`` is there once the
     absolute metrics are computed. ``radii``: attack → its ascending radii; ``checks``: attack → what it recorded of its
-    perturbations. A reference may have predictions and metrics alone.
+    perturbations. ``features`` and ``relearning`` are there for metrics that declare them in NEEDS. A reference may
+    have predictions, features and metrics alone.
     """
 
     predictions: pd.DataFrame
@@ -56,6 +66,8 @@ class Evidence:
     cost: pd.DataFrame | None = None
     metrics: pd.DataFrame | None = None
     recovery: pd.DataFrame | None = None
+    features: Features | None = None
+    relearning: pd.DataFrame | None = None
     radii: dict[str, tuple[float, ...]] = field(default_factory=dict)
     checks: dict[str, dict[str, Any]] = field(default_factory=dict)
 

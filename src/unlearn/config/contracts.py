@@ -44,7 +44,11 @@ CONTRACTS = {
     "metrics": Contract(
         {"compute": ("run",), "compute_relative": ("run", "references")},
         {"METRICS": Any},
-        {"REQUIRES": tuple[str, ...], "ATTACKS": tuple[str, ...]},
+        {
+            "REQUIRES": tuple[str, ...],
+            "ATTACKS": tuple[str, ...],
+            "NEEDS": tuple[Literal["features", "relearning"], ...],
+        },
         settings=False,
         one_of=True,
     ),

@@ -204,7 +204,7 @@ def rows(matrix: np.ndarray) -> pa.Array:
 
 
 def matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """A list column of equal lengths as a float32 matrix [N, C]."""
+    """A list column of equal lengths as a matrix [N, C] of its type."""
     values = column.combine_chunks()
     return values.flatten().to_numpy().reshape(len(values), -1)
 

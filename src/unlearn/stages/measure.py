@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from unlearn.api.metrics import Evidence, MetricError, References, Row
+from unlearn.api.metrics import Evidence, Features, MetricError, References, Row
 from unlearn.config import plugins
 from unlearn.io import tables
 from unlearn.io.schema.activations import ACTIVATIONS
 from unlearn.io.schema.adversarial import ADVERSARIAL
 from unlearn.io.schema.cost import COST
+from unlearn.io.schema.features import FEATURES
 from unlearn.io.schema.metrics import METRICS
 from unlearn.io.schema.predictions import PREDICTIONS
+from unlearn.io.schema.relearning import RELEARNING
 from unlearn.io.tables import Table
 from unlearn.run import ALL, ORIGINAL, REFERENCE, RETRAIN, Run
 
@@ -31,19 +33,24 @@ def measure(
     out: str,
     metrics: Sequence[str],
     retrain_metrics: str | None = None,
+    features: str | None = None,
+    retrain_features: str | None = None,
+    original_features: str | None = None,
+    relearning: str | None = None,
 ) -> None:
     """``metrics``: names of metric files; ``retrain_*`` and ``original_*``: tables of the controls with the same
-    architecture, forget set and seed. ``retrain_metrics`` is None where this run is exact retraining.
+    architecture, forget set and seed. ``retrain_metrics`` is None where this run is exact retraining; features and
+    relearning are None where no metric needs them.
 
     Raises MetricError naming the metric that is not defined here, or a reference that is missing or another run's.
     """
     exact = (run.method, run.scope) == REFERENCE
     if retrain_metrics is None and not exact:
         raise MetricError(f"{run.method}-{run.scope} needs the metrics of exact retraining")
-    retrain = Evidence(*_predicted(_control(PREDICTIONS, retrain_predictions, run, RETRAIN)))
-    original = Evidence(*_predicted(_control(PREDICTIONS, original_predictions, run, ORIGINAL)))
+    retrain = _reference(run, RETRAIN, retrain_predictions, retrain_features)
+    original = _reference(run, ORIGINAL, original_predictions, original_features)
     known = None if exact else _control(METRICS, retrain_metrics, run, RETRAIN).to_pandas()
-    evidence, rows = load(predictions, adversarial, activations, cost), []
+    evidence, rows = load(predictions, adversarial, activations, cost, features, relearning), []
     modules = {name: plugins.load("metrics", name) for name in metrics}
     for name, module in modules.items():
         if hasattr(module, "compute"):
@@ -56,13 +63,22 @@ def measure(
     tables.write(METRICS, out, frame(rows), {"settings": {"metrics": list(metrics)}}, run)
 
 
-def load(predictions: str, adversarial: Sequence[str], activations: str, cost: str) -> Evidence:
+def load(
+    predictions: str,
+    adversarial: Sequence[str],
+    activations: str,
+    cost: str,
+    features: str | None = None,
+    relearning: str | None = None,
+) -> Evidence:
     """A run's Evidence from its files."""
     layers = tables.read(ACTIVATIONS, activations).to_pandas()
     return Evidence(
         *_predicted(tables.read(PREDICTIONS, predictions)),
         activations=layers[layers["channel"].isna()].drop(columns="channel"),
         cost=tables.read(COST, cost).to_pandas(),
+        features=_features(tables.read(FEATURES, features)) if features else None,
+        relearning=tables.read(RELEARNING, relearning).to_pandas() if relearning else None,
         **_attacked(adversarial),
     )
 
@@ -93,6 +109,21 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
 def _predicted(table: pa.Table) -> tuple[pd.DataFrame, np.ndarray]:
     """The frame (id, role, label, margin) and the logits [N, C] of a predictions table."""
     return table.select(["id", "role", "label", "margin"]).to_pandas(), tables.matrix(table["logits"])
+
+
+def _features(table: pa.Table) -> Features:
+    described = table.drop_columns("features").to_pandas()
+    rows = described.groupby("layer", sort=False).indices
+    depth = described.groupby("layer")["depth"].first()
+    matrices = {layer: tables.matrix(table["features"].take(rows[layer])) for layer in depth.sort_values().index}
+    first = described.loc[rows[next(iter(matrices))], ["id", "role", "label"]].reset_index(drop=True)
+    return Features(first, {layer: matrix.astype(np.float32) for layer, matrix in matrices.items()})
+
+
+def _reference(run: Run, method: str, predictions: str, features: str | None) -> Evidence:
+    """A control as References hold it."""
+    known = _features(_control(FEATURES, features, run, method)) if features else None
+    return Evidence(*_predicted(_control(PREDICTIONS, predictions, run, method)), features=known)
 
 
 def _compute(name: str, function: Any, *arguments: Evidence | References) -> list[Row]:
