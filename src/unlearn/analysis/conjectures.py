@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-
 from scipy import stats
 
 from unlearn.analysis.comparisons import REFERENCE, AnalysisError, interval, mean_pairwise, paired_p, two_way
