@@ -5,7 +5,7 @@ STUDY ?=
 BIN = .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all test test-fast test-slurm lint requirements clean
+.PHONY: all test test-fast test-slurm lint docs requirements clean
 all: $(BIN)/.installed
 	snakemake $(if $(STUDY),--configfile studies/$(STUDY).yaml) --cores $(CORES) all
 
@@ -20,15 +20,23 @@ test-slurm: $(BIN)/.installed
 test-fast: $(BIN)/.installed
 	pytest -n $(CORES) --dist loadgroup -m "not slow and not slurm" tests
 
-lint: $(BIN)/.installed
+lint: $(BIN)/.installed docs
 	ruff check .
+	ruff format --check .
+	PYTHONPATH=src lint-imports --no-cache
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-# requirements.txt is complete, and torchattacks' pin of an old `requests` is overridden in it.
-$(BIN)/.installed: requirements.txt
+# A broken link is an error. Not with --quiet, under which mkdocs counts no warnings.
+docs: $(BIN)/.installed
+	mkdocs build --strict
+
+# requirements.txt is complete, and torchattacks' pin of an old `requests` is overridden in it. It holds setuptools, which
+# installs this project: the command `unlearn` runs the sources of src/.
+$(BIN)/.installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 # Keeps the versions that still fit; `make requirements UPGRADE=--upgrade` takes the newest.

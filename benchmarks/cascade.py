@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from unlearn.config import plugins  # noqa: E402
 from unlearn.evaluation.attack_search import search  # noqa: E402
 from unlearn.io import metadata, tables  # noqa: E402
-from unlearn.io.schema.grid import GRID  # noqa: E402
+from unlearn.io.schema.radii import RADII  # noqa: E402
 from unlearn.models import checkpoint, images  # noqa: E402
 
 ATTACKS = {
@@ -32,7 +32,7 @@ def main(results: str, count: int, device: str = "cpu") -> None:
     """Robust accuracy in percent and seconds by attack, and the images on which cascade and AutoAttack differ."""
     torch.set_num_threads(1)
     folder = Path(results)
-    radii = tables.read(GRID, folder / "radii.parquet").to_pandas().query("norm == 'linf' and headline")
+    radii = tables.read(RADII, folder / "radii.parquet").to_pandas().query("threat_norm == 'linf' and headline")
     eps = float(radii["eps"].iloc[0])
     chosen = images.stratified(images.test_set(str(folder / "dataset.parquet")), count, 0)
     chosen = chosen.to(device)

@@ -68,7 +68,7 @@ def planned(runs: int, folder: Path, limit: float) -> str:
     root, runs = study(runs, folder)
     seconds, memory, output = measured([*SNAKEMAKE, *DRY, "--", "all"], root, limit)
     batches = max(1, runs // BATCH)
-    batch = ["--batch", f"collect=1/{batches}", "--", "results/metrics.parquet"]
+    batch = ["--batch", f"collect=1/{batches}", "--", "results/digits/metrics.parquet"]
     in_batches = measured([*SNAKEMAKE, *DRY, *batch], root, limit)
     shutil.rmtree(root)
     whole = f"{runs:,} | {jobs(output):,} | {seconds:.0f} | {1000 * seconds / jobs(output):.1f} | {memory:,.0f}"
@@ -129,7 +129,7 @@ for outputs, inputs in jobs.values():
     states = {kind: {p: records.state(p) for p in paths} for kind, paths in (("inputs", inputs), ("outputs", outputs))}
     path = records.record_of(outputs[0])
     path.parent.mkdir(exist_ok=True)
-    records.write(path, metadata.record({}, target="made:up", arguments={}, device="cpu", seconds=0.0, **states))
+    records.write(path, metadata.record({}, stage="made.up", arguments={}, device="cpu", seconds=0.0, **states))
 """
 
 

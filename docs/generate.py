@@ -8,9 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from unlearn.api.metrics import Metric  # noqa: E402
 from unlearn.config import plugins  # noqa: E402
 from unlearn.config.settings import Training  # noqa: E402
-from unlearn.metrics import Metric  # noqa: E402
 
 HEAD = """# Methods
 

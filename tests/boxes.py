@@ -18,11 +18,13 @@ from unlearn.config import plugins
 from unlearn.config.study import Study
 from unlearn.io import tables
 from unlearn.io.schema.radii import RADII
+from unlearn.run import Run
+from unlearn.runtime import runner
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 DEFAULT = (ROOT / "config.yaml").read_text()
 OLD = b"the result of an earlier run"
-RUN = {"arch": "net", "forget": "some", "method": "mine", "scope": "last", "seed": 0}
+RUN = Run("net", "some", "mine", "last", 0)
 
 
 @dataclass
@@ -63,8 +65,8 @@ class Box:
         path.parent.mkdir()
         package = importlib.import_module(f"unlearn.{kind}")
         self.patch.setattr(package, "__path__", [*package.__path__, str(path.parent)])
-        self.patch.setattr(registry, "ROOT", self.root)
-        self.patch.setattr(launch, "__file__", str(self.root / "launch.py"))
+        self.patch.setattr(plugins, "ROOT", self.root)
+        self.patch.setattr(runner, "PACKAGE", self.root)
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
 
     def declare(self, kind, text):
@@ -78,7 +80,7 @@ class Box:
 
     def source(self, body):
         """A data source whose `load` has that body."""
-        head = "import numpy as np\nfrom unlearn.data import Images, Source\nfrom unlearn.config.settings import dataclass\n"
+        head = "import numpy as np\nfrom unlearn.api.data import Images, Source, dataclass\n"
         settings = "@dataclass(frozen=True)\nclass Settings:\n    pass\n"
         self.plugin("data", f"{head}{settings}def load(settings):\n    {body}\n")
         self.load_data(name="mine")
@@ -111,12 +113,13 @@ class Box:
         self.forget(kind="ids", file=str(self.root / "ids.txt"))
 
     def pretrain(self, model, normalize=(0.5,), **more):
-        from unlearn.stages.train import pretrain
+        from unlearn.stages.pretrain import pretrain
+        from unlearn.training.artifacts import TrainingSettings
 
         spec = {"model": model, "args": {}, "stem": "native", "normalize": {**NORMALIZE, "std": list(normalize)}}
-        settings = {"model": {**spec, **more}, "method": {"epochs": 1}, **EXECUTION}
+        settings = TrainingSettings(model={**spec, **more}, method={"epochs": 1}, **EXECUTION)
         outputs = dict.fromkeys(("model", "history", "cost", "snapshots"), self.old)
-        pretrain(self.dataset, **outputs, arch="net", seed=0, settings=settings, follow=0, device="cpu")
+        pretrain(RUN, self.dataset, **outputs, settings=settings, follow=0, device="cpu")
 
     def original(self):
         from unlearn.models import checkpoint
@@ -128,44 +131,45 @@ class Box:
 
     def method(self, body, given=(), sees='("retain",)'):
         """Run a method whose `unlearn` has that body."""
-        from unlearn.stages.train import unlearn
+        from unlearn.stages.unlearn import unlearn
+        from unlearn.training.artifacts import TrainingSettings
 
         settings = "@dataclass(frozen=True)\nclass Settings:\n    rate: Positive = 1.0\n"
         head = f"import torch\nfrom unlearn.config.settings import Positive, dataclass\nDATA_ROLES = {sees}\n{settings}"
-        self.plugin("methods", f"{head}def unlearn(model, job, settings):\n    {body}\n")
+        self.plugin("methods", f"{head}def unlearn(model, context, settings):\n    {body}\n")
         original = str(self.original())
         outputs = dict.fromkeys(("model", "history", "cost"), self.old)
-        given = {"method": dict(given), **EXECUTION}
-        unlearn(RUN, self.dataset, self.split, original, None, **outputs, settings=given, device="cpu")
+        given = TrainingSettings(method=dict(given), **EXECUTION)
+        unlearn(RUN, self.dataset, self.split, **outputs, settings=given, device="cpu", original=original)
 
     def attack(self, body):
         """Run an attack whose `build` has that body."""
-        from unlearn.stages.attack import attack
+        from unlearn.stages.attack import AttackSettings, attack
 
         settings = "@dataclass(frozen=True)\nclass Settings:\n    pass\n"
-        head = f"from unlearn.config.settings import dataclass\nNORM = 'linf'\nKIND = 'single'\n{settings}"
+        head = f"from unlearn.config.settings import dataclass\nTHREAT_NORM = 'linf'\nCATEGORY = 'single'\n{settings}"
         self.plugin("attacks", f"{head}def build(model, eps, settings):\n    {body}\n")
-        grid = str(self.root / "radii.parquet")
-        tables.write(RADII, grid, {"norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
-        settings = {"attack": {}, "samples": {"test": 4, "retain": 4, "forget": 4}}
+        radii = str(self.root / "radii.parquet")
+        tables.write(RADII, radii, {"threat_norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
+        settings = AttackSettings({}, {"test": 4, "retain": 4, "forget": 4})
         original = str(self.original())
-        attack(RUN, "mine", original, self.dataset, self.split, grid, self.old, settings, "cpu")
+        attack(RUN, "mine", original, self.dataset, self.split, radii, self.old, settings, "cpu")
 
     def figure(self, data, draw="None"):
         """Draw a figure that gets the radii alone."""
-        from unlearn.stages.report import figure
+        from unlearn.stages.figure import figure
 
         head = "import pandas as pd\nNEEDS = ()\nMEASURED = ()\n"
         functions = f"def data(tables, settings):\n    return {data}\ndef draw(frame, settings):\n    return {draw}\n"
         self.plugin("figures", head + functions)
-        grid = str(self.root / "radii.parquet")
-        tables.write(RADII, grid, {"norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
-        figure("mine", self.old, self.old, self.old, {"threat_norms": {}}, grid=grid)
+        radii = str(self.root / "radii.parquet")
+        tables.write(RADII, radii, {"threat_norm": ["linf"], "eps": [0.1], "headline": [True]}, {})
+        figure("mine", self.old, self.old, self.old, {"threat_norms": {}}, radii=radii)
 
     def metric(self, body):
         from unlearn.stages.measure import _compute
 
-        head = "from unlearn.metrics import Metric, Row\nMETRICS = {'m': Metric('M', 'max')}\n"
+        head = "from unlearn.api.metrics import Metric, Row\nMETRICS = {'m': Metric('M', 'max')}\n"
         self.plugin("metrics", f"{head}def compute(run):\n    {body}\n")
         _compute("mine", plugins.load("metrics", "mine").compute, None)
 
@@ -178,11 +182,12 @@ class Box:
 
     def tables_of(self, harm, stage="probe"):
         """Probe a model after the dataset or the split was harmed."""
+        from unlearn.evaluation.activations import ProbeSettings
         from unlearn.stages.probe import probe
 
         path = self.original()
         harm(self)
-        settings = {"at": "output", "sigma": "channel", "channels": False, "roles": ["test"]}
+        settings = ProbeSettings("output", "channel", False, ["test"])
         probe(RUN, str(path), self.dataset, self.split, self.old, settings, "cpu")
 
     def pretrain_on(self, harm):

@@ -29,8 +29,8 @@ from unlearn.io.columns import DETAIL_KEY
 from unlearn.io.schema.comparisons import COMPARISONS
 from unlearn.io.schema.conjectures import CONJECTURES
 from unlearn.io.schema.gates import GATES
-from unlearn.io.schema.radii import RADII
 from unlearn.io.schema.metrics import METRICS
+from unlearn.io.schema.radii import RADII
 from unlearn.io.schema.trajectory import TRAJECTORY
 from unlearn.stages.analyse import analyse
 
@@ -785,12 +785,12 @@ def test_no_approximate_method():
 def analysed(rows, tmp_path):
     path, names = str(tmp_path / "metrics.parquet"), ("comparisons", "correlations", "conjectures")
     tables.write(METRICS, path, metrics(rows), {})
-    inputs = {name: str(tmp_path / f"{name}.parquet") for name in ("gates", "grid", "trajectory")}
+    inputs = {name: str(tmp_path / f"{name}.parquet") for name in ("gates", "radii", "trajectory")}
     attacks = list(SETTINGS.headlines)
-    described = {key: {"norm": "linf", "kind": "iterative", "aim": "fool"} for key in attacks}
+    described = {key: {"threat_norm": "linf", "category": "iterative", "aim": "fool"} for key in attacks}
     tables.write(GATES, inputs["gates"], gates(metrics(rows), described), {})
-    headline = {"norm": ["linf"], "eps": [SETTINGS.headlines[SETTINGS.attack]], "headline": [True]}
-    tables.write(RADII, inputs["grid"], headline, {})
+    headline = {"threat_norm": ["linf"], "eps": [SETTINGS.headlines[SETTINGS.attack]], "headline": [True]}
+    tables.write(RADII, inputs["radii"], headline, {})
     point = {"seed": [0, 0], "epoch": [1, 1], "accuracy": [0.5, 0.5], "layer": ["a", "a"], "depth": [0, 0]}
     point |= {"arch": ["net"] * 2, "class": [0, 1], "sigma": [1.0, 2.0]}
     tables.write(TRAJECTORY, inputs["trajectory"], point, {})

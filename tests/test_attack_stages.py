@@ -9,18 +9,23 @@ from conftest import EXECUTION
 from torch import nn
 
 from unlearn.analysis import radii
-from unlearn.evaluation.activations import spreads
+from unlearn.evaluation.activations import ProbeSettings, spreads
 from unlearn.io import tables
 from unlearn.io.schema.adversarial import ADVERSARIAL
-from unlearn.io.schema.radii import RADII
 from unlearn.io.schema.predictions import PREDICTIONS
+from unlearn.io.schema.radii import RADII
 from unlearn.io.schema.split import SPLIT
 from unlearn.io.schema.trajectory import TRAJECTORY
 from unlearn.models import checkpoint, images
 from unlearn.models.images import ImageSet, to_float
-from unlearn.stages import attack, follow, grid, predict, train
+from unlearn.run import Run
+from unlearn.stages import attack, follow, predict, pretrain
+from unlearn.stages import radii as calibrate
+from unlearn.training.artifacts import TrainingSettings
+from unlearn.training.context import MethodContext
 
-RUN = {"arch": "net", "forget": "ten", "method": "cf", "scope": "all", "seed": 0}
+RUN = Run("net", "ten", "cf", "all", 0)
+PRETRAINING = Run("net", "none", "pretrain", "all", 0)
 EPS = [0.05, 0.2, 0.6]
 SAMPLES = {"test": 12, "retain": 8, "forget": None}
 
@@ -38,13 +43,13 @@ def weights(net, dataset, tmp_path):
 @pytest.fixture
 def given(tmp_path):
     path = str(tmp_path / "radii.parquet")
-    grid.grid(path, {"linf": {"eps": EPS, "headline": 0.2}, "l2": {"eps": [1.0], "headline": 1.0}})
+    calibrate.radii(path, {"linf": {"eps": EPS, "headline": 0.2}, "l2": {"eps": [1.0], "headline": 1.0}})
     return path
 
 
 def attacked(weights, dataset, split, given, tmp_path, name, **own):
     out = str(tmp_path / f"{name}.parquet")
-    settings = {"attack": own, "samples": SAMPLES}
+    settings = attack.AttackSettings(own, SAMPLES)
     attack.attack(RUN, name, weights, dataset, split, given, out, settings, "cpu")
     return tables.read(ADVERSARIAL, out).to_pandas(), tables.metadata(out)
 
@@ -54,7 +59,7 @@ def test_every_role_is_attacked(weights, dataset, split, given, tmp_path):
     assert found.groupby("role").size().to_dict() == {"test": 12, "retain": 8, "forget": 10}
     assert described["grid"] == EPS
     assert described["checks"]["finite"] is True
-    assert set(found["norm"]) == {"linf"}
+    assert set(found["threat_norm"]) == {"linf"}
     assert set(found["eps"].dropna()) <= {0.0, *EPS}
     roles = tables.read(SPLIT, split).to_pandas().set_index("id")["role"]
     assert (found["role"] == found["id"].map(roles)).all()
@@ -89,38 +94,38 @@ def test_recovery_is_of_forgotten_images(weights, dataset, split, given, tmp_pat
 
 
 def test_radii_are_of_the_norm(given, tmp_path):
-    assert radii.radii(given, "linf") == EPS
+    assert radii.ascending(given, "linf") == EPS
     assert radii.headlines(given, {"pgd": "linf", "pgd_l2": "l2"}) == {"pgd": 0.2, "pgd_l2": 1.0}
     only = str(tmp_path / "only.parquet")
-    grid.grid(only, {"linf": {"eps": EPS, "headline": 0.2}})
-    with pytest.raises(tables.TableError, match=r"only\.parquet: no radii for norm 'l2'"):
-        radii.radii(only, "l2")
+    calibrate.radii(only, {"linf": {"eps": EPS, "headline": 0.2}})
+    with pytest.raises(tables.TableError, match=r"only\.parquet: no radii for threat norm 'l2'"):
+        radii.ascending(only, "l2")
 
 
 # --- calibration ----------------------------------------------------------------------------------
 
 
 def test_levels_of_a_known_curve():
-    found = grid.levels(lambda e: 0.8 * math.exp(-e), (1e-4, 100.0), "model")
-    for level, eps in zip(grid.LEVELS, found, strict=True):
+    found = calibrate.levels(lambda e: 0.8 * math.exp(-e), (1e-4, 100.0), "model")
+    for level, eps in zip(calibrate.LEVELS, found, strict=True):
         assert eps == pytest.approx(-math.log(level), rel=0.01)
 
 
 @pytest.mark.parametrize("curve", [lambda e: 0.8, lambda e: 0.8 * (e == 0), lambda e: 0.0])
 def test_a_curve_that_gives_no_grid_is_an_error(curve):
-    with pytest.raises(grid.CalibrationError, match="model: robust accuracy does not cross 75%"):
-        grid.levels(curve, (1e-4, 1.0), "model")
+    with pytest.raises(calibrate.CalibrationError, match="model: robust accuracy does not cross 75%"):
+        calibrate.levels(curve, (1e-4, 1.0), "model")
 
 
 @pytest.mark.slow
 def test_calibrated_radii_are_where_robustness_falls(dataset, spec, tmp_path, monkeypatch):
     """On models with few test images the curve is a staircase: within one image of the level."""
-    monkeypatch.setattr(grid, "HALVINGS", 8)
+    monkeypatch.setattr(calibrate, "HALVINGS", 8)
     paths = []
     test = images.test_set(dataset)
     for seed in (0, 1):
         torch.manual_seed(seed)
-        net = train.Job(seed, spec, {}, torch.device("cpu")).fresh_model()
+        net = MethodContext(seed, spec, {}, torch.device("cpu")).fresh_model()
         optimizer = torch.optim.Adam(net.parameters(), lr=0.003)
         for _ in range(40):
             optimizer.zero_grad()
@@ -129,12 +134,12 @@ def test_calibrated_radii_are_where_robustness_falls(dataset, spec, tmp_path, mo
         paths.append(str(tmp_path / f"model{seed}.safetensors"))
         checkpoint.save(net, paths[-1], {})
     out = str(tmp_path / "radii.parquet")
-    grid.grid(out, {"linf": None}, paths, dataset, "cpu")
+    calibrate.radii(out, {"linf": None}, paths, dataset, "cpu")
     table = tables.read(RADII, out).to_pandas()
     assert table["headline"].sum() == 1
-    eps = radii.radii(out, "linf")
+    eps = radii.ascending(out, "linf")
     assert eps[-1] == pytest.approx(2 * eps[-2], rel=0.1)
-    assert 5 <= len(eps) <= 2 * len(grid.LEVELS) + 1
+    assert 5 <= len(eps) <= 2 * len(calibrate.LEVELS) + 1
 
 
 # --- margins --------------------------------------------------------------------------------------
@@ -180,11 +185,12 @@ def test_no_gradient_is_no_margin(make_images):
 @pytest.fixture
 def pretrained(architecture, dataset, tmp_path):
     """``pretrained(follow)``: (weights, snapshots) after six epochs."""
-    settings = {"model": architecture, "method": {"epochs": 6, "batch_size": 16, "lr": 0.05}, **EXECUTION}
+    recipe = {"epochs": 6, "batch_size": 16, "lr": 0.05}
+    settings = TrainingSettings(model=architecture, method=recipe, **EXECUTION)
 
     def run(every):
         paths = [str(tmp_path / f"{every}-{kind}") for kind in ("weights", "history", "cost", "snapshots")]
-        train.pretrain(dataset, *paths, "net", 0, settings, every, "cpu")
+        pretrain.pretrain(PRETRAINING, dataset, *paths, settings, every, "cpu")
         return paths[0], paths[3]
 
     return run
@@ -210,9 +216,8 @@ def test_snapshots_are_of_these_epochs(pretrained, every, epochs):
 def test_trajectory_holds_what_each_snapshot_shows(pretrained, dataset, tmp_path):
     weights, snapshots = pretrained(2)
     out = str(tmp_path / "trajectory.parquet")
-    follow.follow(
-        weights, snapshots, dataset, out, "net", 0, {"at": "output", "sigma": "channel", "roles": ["test"]}, "cpu"
-    )
+    settings = ProbeSettings("output", "channel", False, ["test"])
+    follow.follow(PRETRAINING, weights, snapshots, dataset, out, settings, "cpu")
     table = tables.read(TRAJECTORY, out).to_pandas()
     assert table["epoch"].drop_duplicates().tolist() == [2, 4, 6]
     test, net = images.test_set(dataset), checkpoint.load(weights)

@@ -70,8 +70,8 @@ CONFIG = {
     "a data seed too large": (lambda b: b.config(("seed: 0}   # a", "seed: 4294967296}   # a")), "source.seed"),
     "no label": (lambda b: b.config(("label: ViT-3", "label: ''")), "archs.vit.label"),
     "no model": (lambda b: b.config(("model: resnet18", "model: ''")), "archs.resnet.model"),
-    "stages the wrong way": (lambda b: b.config(("  - first", '  - "groups: 5-3"')), "scopes.0", "lower group first"),
-    "a stage with a zero": (lambda b: b.config(("  - first", '  - "groups: 03"')), "scopes.0"),
+    "groups the wrong way": (lambda b: b.config(("  - first", '  - "groups: 5-3"')), "scopes.0", "lower group first"),
+    "a group with a zero": (lambda b: b.config(("  - first", '  - "groups: 03"')), "scopes.0"),
     "no list of ids": (
         lambda b: b.config(
             ("forgets: [random10]", "forgets: [l]"),
@@ -104,15 +104,15 @@ DATA_ROLES = ("retain",)
 @dataclass(frozen=True)
 class Settings(Training):
     pass
-def unlearn(model, job, settings):
+def unlearn(model, context, settings):
     pass
 """
-ATTACK = METHOD.replace('DATA_ROLES = ("retain",)', 'NORM = "linf"\nKIND = "single"').replace(
-    "unlearn(model, job", "build(model, eps"
+ATTACK = METHOD.replace('DATA_ROLES = ("retain",)', 'THREAT_NORM = "linf"\nCATEGORY = "single"').replace(
+    "unlearn(model, context", "build(model, eps"
 )
 FIGURE = 'NEEDS = ("metrics",)\nMEASURED = ()\ndef data(tables, settings): pass\ndef draw(frame, settings): pass\n'
 METRIC = "METRICS = {}\ndef compute(run): pass\n"
-SOURCE = METHOD.replace('DATA_ROLES = ("retain",)\n', "").replace("unlearn(model, job, settings)", "load(settings)")
+SOURCE = METHOD.replace('DATA_ROLES = ("retain",)\n', "").replace("unlearn(model, context, settings)", "load(settings)")
 SOUND = {"methods": METHOD, "attacks": ATTACK, "figures": FIGURE, "metrics": METRIC, "data": SOURCE}
 
 
@@ -126,26 +126,33 @@ PLUGINS = {
     "bad indentation": (spoilt("methods", "    pass\ndef", "  pass\n    pass\ndef"), "methods/mine.py, line"),
     "no text": (lambda b: b.declare("methods", b"\xff\xfe"), "methods/mine.py"),
     "a null": (lambda b: b.declare("methods", METHOD + "\0"), "methods/mine.py"),
-    "nothing in it": (lambda b: b.declare("methods", ""), "methods/mine.py", "unlearn(model, job, settings)"),
-    "no unlearn": (spoilt("methods", "def unlearn", "def forget"), "methods/mine.py", "unlearn(model, job, settings)"),
+    "nothing in it": (lambda b: b.declare("methods", ""), "methods/mine.py", "unlearn(model, context, settings)"),
+    "no unlearn": (
+        spoilt("methods", "def unlearn", "def forget"),
+        "methods/mine.py",
+        "unlearn(model, context, settings)",
+    ),
     "unlearn is a value": (
-        spoilt("methods", "def unlearn(model, job, settings):", "unlearn = 3\nif 1:"),
+        spoilt("methods", "def unlearn(model, context, settings):", "unlearn = 3\nif 1:"),
         "lacks function unlearn",
     ),
     "unlearn awaits": (spoilt("methods", "def unlearn", "async def unlearn"), "lacks function unlearn"),
     "unlearn takes less": (
-        spoilt("methods", "job, settings", "job"),
-        "methods/mine.py, line 6: unlearn(model, job) must",
+        spoilt("methods", "context, settings", "context"),
+        "methods/mine.py, line 6: unlearn(model, context) must",
     ),
     "unlearn takes more": (
         spoilt("methods", "settings):", "settings, more):"),
-        "line 6: unlearn(model, job, settings, more)",
+        "line 6: unlearn(model, context, settings, more)",
     ),
-    "unlearn takes others": (spoilt("methods", "model, job", "net, job"), "line 6: unlearn(net, job, settings)"),
-    "unlearn takes any": (spoilt("methods", "model, job, settings", "*given"), "line 6: unlearn(*given)"),
+    "unlearn takes others": (
+        spoilt("methods", "model, context", "net, context"),
+        "line 6: unlearn(net, context, settings)",
+    ),
+    "unlearn takes any": (spoilt("methods", "model, context, settings", "*given"), "line 6: unlearn(*given)"),
     "unlearn needs a keyword": (
         spoilt("methods", "settings):", "settings, *, k):"),
-        "unlearn(model, job, settings, *, k)",
+        "unlearn(model, context, settings, *, k)",
     ),
     "no DATA_ROLES": (spoilt("methods", "DATA_ROLES", "LOOKS"), "methods/mine.py: lacks DATA_ROLES"),
     "DATA_ROLES a text": (spoilt("methods", '("retain",)', '("retain")'), "methods/mine.py, DATA_ROLES", "not a list"),
@@ -223,11 +230,11 @@ PLUGINS = {
         spoilt("attacks", "model, eps", "eps, model"),
         "attacks/mine.py, line 7: build(eps, model",
     ),
-    "no NORM": (spoilt("attacks", "THREAT_NORM", "LAYERS"), "attacks/mine.py: lacks NORM"),
-    "NORM unknown": (spoilt("attacks", '"linf"', '"l1"'), "attacks/mine.py, NORM: 'l1'"),
-    "no KIND": (spoilt("attacks", "CATEGORY", "KINDS"), "attacks/mine.py: lacks KIND"),
-    "KIND unknown": (spoilt("attacks", '"single"', '"strong"'), "attacks/mine.py, KIND: 'strong'"),
-    "AIM unknown": (spoilt("attacks", "CATEGORY", "AIM = 'miss'\nKIND"), "attacks/mine.py, AIM: 'miss'"),
+    "no THREAT_NORM": (spoilt("attacks", "THREAT_NORM", "LAYERS"), "attacks/mine.py: lacks THREAT_NORM"),
+    "THREAT_NORM unknown": (spoilt("attacks", '"linf"', '"l1"'), "attacks/mine.py, THREAT_NORM: 'l1'"),
+    "no CATEGORY": (spoilt("attacks", "CATEGORY", "KINDS"), "attacks/mine.py: lacks CATEGORY"),
+    "CATEGORY unknown": (spoilt("attacks", '"single"', '"strong"'), "attacks/mine.py, CATEGORY: 'strong'"),
+    "AIM unknown": (spoilt("attacks", "CATEGORY", "AIM = 'miss'\nCATEGORY"), "attacks/mine.py, AIM: 'miss'"),
     "no load": (spoilt("data", "def load", "def read"), "data/mine.py: lacks function load(settings)"),
     "load takes nothing": (spoilt("data", "load(settings)", "load()"), "data/mine.py, line 5: load() must"),
     "no METRICS": (spoilt("metrics", "METRICS", "NAMES"), "metrics/mine.py: lacks METRICS"),
@@ -249,9 +256,9 @@ PLUGINS = {
         lambda b: (b.plugin("methods", "1 / 0"), plugins.load("methods", "mine")),
         "methods/mine.py: ZeroDivisionError",
     ),
-    "undeclared images": (lambda b: b.method('job.images("forget")'), "methods/mine.py", "'forget'", "DATA_ROLES"),
-    "undeclared test images": (lambda b: b.method('job.data["test"]'), "KeyError", "methods/mine.py, line 8"),
-    "a new model": (lambda b: b.method("return job.fresh_model()"), "methods/mine.py", "return nothing"),
+    "undeclared images": (lambda b: b.method('context.images("forget")'), "methods/mine.py", "'forget'", "DATA_ROLES"),
+    "undeclared test images": (lambda b: b.method('context.data["test"]'), "KeyError", "methods/mine.py, line 8"),
+    "a new model": (lambda b: b.method("return context.fresh_model()"), "methods/mine.py", "return nothing"),
     "another structure": (
         lambda b: b.method("model.net.fc = torch.nn.Linear(16, 5)"),
         "methods/mine.py",
@@ -603,7 +610,7 @@ def test_a_grid_that_its_method_cannot_run(monkeypatch, grid, key):
     """Tuning comes after pretraining and retraining."""
     known = plugins.declaration
     declared = replace(known("methods", "cf"), constants={"DATA_ROLES": ("retain",), "TUNING_GRID": grid})
-    monkeypatch.setattr(registry, "declaration", lambda kind, name: declared if name == "cf" else known(kind, name))
+    monkeypatch.setattr(plugins, "declaration", lambda kind, name: declared if name == "cf" else known(kind, name))
     with pytest.raises(plugins.ConfigError, match=re.escape(key)) as caught:
         Study({**CONFIGURED, "methods": ["cf"], "tune": True}, SCHEMA)
     assert "methods/cf.py" in str(caught.value)

@@ -7,9 +7,9 @@ from tiny import TINY, Copy
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bad input")]
 
 FINISHED = {
-    "results/tables/main.md": "| method |",
-    "results/figures/cost.pdf": "%PDF",
-    "results/dataset.parquet": "PAR1",
+    "results/digits/tables/main.md": "| method |",
+    "results/digits/figures/cost.pdf": "%PDF",
+    "results/digits/dataset.parquet": "PAR1",
 }
 
 
@@ -58,7 +58,7 @@ def test_stops_before_the_first_job(copy, case):
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     (said,) = (text for text in done.stderr.splitlines() if line in text)
-    assert said.startswith(("methods/", str(copy.root)))
+    assert said.startswith(("methods/", "config.yaml", str(copy.root)))
     assert {path: (copy.root / path).read_text() for path in FINISHED} == FINISHED
     assert not (copy.root / "logs").exists()
 

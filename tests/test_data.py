@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from unlearn.api.data import DataError, decode
 from unlearn.config import plugins
-from unlearn.data import DataError, decode
 from unlearn.io import tables
 from unlearn.io.schema.dataset import DATASET
 from unlearn.models import images

@@ -46,8 +46,9 @@ def job(dataset, tmp_path):
     given = {"dataset": dataset, "split": roles, "original": original, "tuning": None, "settings": SETTINGS}
     run = {"arch": "net", "forget": "some", "method": "cf", "scope": "all", "seed": 0}
     request = {
-        "target": "unlearn.stages.train:unlearn",
-        "arguments": {"run": run, "device": "cpu", **given},
+        "stage": "unlearn.stages.unlearn",
+        "arguments": {"run": run, **given},
+        "device": "cpu",
         "files": outputs,
         "inputs": [dataset, roles, original],
         "outputs": list(outputs.values()),
@@ -58,7 +59,7 @@ def job(dataset, tmp_path):
 
     def start(before="", shell="", seconds=0):
         asked = json.dumps({**request, "checkpoint_seconds": seconds})
-        load = "import json, sys, resource, torch, timm, unlearn.stages.train\n"
+        load = "import json, sys, resource, torch, timm, unlearn.stages.unlearn\n"
         code = f"{load}{before}\nfrom unlearn.runtime.runner import serve\nsys.exit(serve(json.loads({asked!r})))"
         command = [sys.executable, "-c", code]
         if shell:
@@ -102,19 +103,19 @@ def tables_of():
 @pytest.mark.skipif(not can_mount(), reason="this user may not mount a file system")
 def test_a_full_disk(job):
     """When progress is to be kept."""
-    failed_cleanly(job(shell=MOUNT), job, "No space left on device", "at progress.py")
+    failed_cleanly(job(shell=MOUNT), job, "No space left on device", "at io/progress.py")
     completes(job)
 
 
 def test_a_limit_on_file_size(job):
     """The smaller files fit, the weights do not."""
     limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, {resource.RLIM_INFINITY}))"
-    failed_cleanly(job(limit, seconds=60), job, "File too large", "at checkpoint.py")
+    failed_cleanly(job(limit, seconds=60), job, "File too large", "at models/checkpoint.py")
     completes(job)
 
 
 def test_too_little_memory(job):
     """Of torch's, for more than there can be. A limit on the process would hit a thread of some library first."""
-    hungry = "from unlearn import models\nmodels.check = lambda net: torch.empty(1 << 60)"
+    hungry = "from unlearn.models import classifier\nclassifier.check = lambda net: torch.empty(1 << 60)"
     failed_cleanly(job(hungry), job, "can't allocate memory")
     completes(job)

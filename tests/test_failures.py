@@ -47,7 +47,7 @@ def test_a_marked_table_or_weights_file_says_why(tmp_path):
         ({"run": RUN}, True),
         ({"run": {**RUN, "method": "retrain"}}, False),
         ({"run": {**RUN, "method": "original"}}, False),
-        ({"arch": "net"}, False),
+        ({"name": "cost"}, False),
     ],
 )
 def test_a_study_can_do_without_methods_but_not_without_controls(arguments, can):
@@ -64,12 +64,13 @@ def test_weights_that_are_no_numbers_are_a_failed_run(net, tmp_path):
 
 @pytest.fixture
 def serve(tmp_path, dataset):
-    """``serve(target, outputs, **arguments)``: a job in a process of its own; returns the process."""
+    """``serve(stage, outputs, **arguments)``: a job in a process of its own; returns the process."""
 
-    def run(target, outputs, method="ga", **arguments):
+    def run(stage, outputs, method="ga", **arguments):
         request = {
-            "target": target,
-            "arguments": {"run": {**RUN, "method": method}, "device": "cpu", **arguments},
+            "stage": f"unlearn.stages.{stage}",
+            "arguments": {"run": {**RUN, "method": method}, **arguments},
+            "device": "cpu",
             "files": outputs,
             "inputs": [],
             "outputs": list(outputs.values()),
@@ -98,7 +99,7 @@ def test_training_that_diverges_leaves_a_result_that_says_so(serve, tmp_path, da
     outputs = {k: str(tmp_path / "run" / f"{k}.parquet") for k in ("history", "cost")}
     outputs["model"] = str(tmp_path / "run" / "model.safetensors")
     given = {"dataset": dataset, "split": roles, "original": original, "tuning": None, "settings": settings}
-    done = serve("unlearn.stages.train:unlearn", outputs, method, **given)
+    done = serve("unlearn", outputs, method, **given)
     assert "Traceback" not in done.stderr
     if method == "retrain":
         assert done.returncode == 1
@@ -109,7 +110,7 @@ def test_training_that_diverges_leaves_a_result_that_says_so(serve, tmp_path, da
     assert "this run is left out: the loss is nan in epoch" in done.stderr
     predicted = {"out": str(tmp_path / "run" / "predictions.parquet")}
     given = {"model": outputs["model"], "dataset": dataset, "split": roles}
-    done = serve("unlearn.stages.predict:predict", predicted, **given)
+    done = serve("predict", predicted, **given)
     assert done.returncode == 0, done.stderr
     with pytest.raises(RunFailed, match=r"^the loss is nan in epoch 1 at learning rate 1e\+30$"):
         tables.read(PREDICTIONS, predicted["out"])

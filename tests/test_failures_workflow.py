@@ -27,7 +27,7 @@ def study(tmp_path_factory):
     return found
 
 
-def table(study, name, folder="results"):
+def table(study, name, folder="results/digits"):
     return pd.read_parquet(study.root / folder / f"{name}.parquet")
 
 
@@ -44,12 +44,12 @@ def test_exactly_that_run_is_missing_with_its_reason(study):
 
 
 def test_pages_show_the_hole_and_the_reason(study):
-    main = (study.root / "results/tables/main.md").read_text().splitlines()
+    main = (study.root / "results/digits/tables/main.md").read_text().splitlines()
     (row,) = (line for line in main if "| GA |" in line)
     label, method, scope, *numbers = (cell.strip() for cell in row.strip("|").split("|"))
     assert (label, method, scope, set(numbers)) == ("tiny", "GA", "all", {"—"})
     assert sum("—" in line for line in main if line.startswith("| tiny")) == 1
-    verdicts = (study.root / "results/tables/verdicts.md").read_text()
+    verdicts = (study.root / "results/digits/tables/verdicts.md").read_text()
     assert f"| tiny | random10 | ga | all | 0 | {table(study, 'failures')['reason'][0]} |" in verdicts
 
 
@@ -57,7 +57,7 @@ def test_other_cells_are_those_of_a_study_without_it(study):
     """Made from nothing beside it; bit for bit, but for times."""
     study.run("all", "--config", "study=without", "methods=[cf]")
     for name in ("metrics", "comparisons", "correlations", "conjectures", "gates"):
-        here, there = (untimed(table(study, name, folder)) for folder in ("results", "results/without"))
+        here, there = (untimed(table(study, name, folder)) for folder in ("results/digits", "results/without"))
         pd.testing.assert_frame_equal(here, there, check_exact=True)
     assert table(study, "failures", "results/without").empty
 
@@ -75,7 +75,7 @@ def test_a_mended_rate_remakes_that_run_and_what_follows(study):
         study.run("all")
     assert table(study, "failures").empty
     assert set(table(study, "metrics")["method"]) == {"original", "retrain", "cf", "ga"}
-    assert "—" not in (study.root / "results/tables/main.md").read_text()
+    assert "—" not in (study.root / "results/digits/tables/main.md").read_text()
 
 
 def test_models_that_a_study_cannot_do_without_stop_it(study):

@@ -8,7 +8,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 from test_metrics import GRID, another, evidence, measured, rows, values
 
-from unlearn.metrics import MetricError
+from unlearn.api.metrics import MetricError
 
 # --- classes --------------------------------------------------------------------------------------
 

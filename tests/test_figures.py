@@ -13,8 +13,8 @@ from unlearn.analysis.comparisons import compare
 from unlearn.analysis.conjectures import Settings, conclude
 from unlearn.analysis.correlations import correlate
 from unlearn.analysis.gates import gates
+from unlearn.api.figures import cells, colours, name
 from unlearn.config import plugins
-from unlearn.figures import cells, colours, name
 from unlearn.io import tables
 from unlearn.io.catalogue import TABLES
 from unlearn.io.columns import DETAIL_KEY, RUN_KEY
@@ -23,7 +23,8 @@ from unlearn.io.schema.failures import FAILURES
 from unlearn.io.schema.radii import RADII
 from unlearn.reports.main_table import main_table, to_latex, to_markdown
 from unlearn.reports.verdicts import page
-from unlearn.stages import report
+from unlearn.stages.figure import figure as figure_stage
+from unlearn.stages.table import table as table_stage
 
 FIGURES = plugins.names("figures")
 ATTACKS, EPS, HEADLINE = ("fgsm", "pgd"), (0.1, 0.2), 0.2
@@ -81,8 +82,10 @@ def studies(tmp_path_factory):
         parts = {
             "metrics": frame,
             "comparisons": compare(frame, 0.95, 100, 0).assign(failed=""),
-            "grid": pd.DataFrame({"norm": "linf", "eps": EPS, "headline": [e == HEADLINE for e in EPS]}),
-            "gates": gates(frame, {a: {"norm": "linf", "kind": "iterative", "aim": "fool"} for a in ATTACKS}),
+            "radii": pd.DataFrame({"threat_norm": "linf", "eps": EPS, "headline": [e == HEADLINE for e in EPS]}),
+            "gates": gates(
+                frame, {a: {"threat_norm": "linf", "category": "iterative", "aim": "fool"} for a in ATTACKS}
+            ),
             "correlations": correlate(frame, 0.95, 100, 0, dict.fromkeys(ATTACKS, HEADLINE)),
         }
         judged = Settings(0.95, 100, 0, "pgd", dict.fromkeys(ATTACKS, HEADLINE))
@@ -219,7 +222,7 @@ def test_what_was_not_measured_is_left_out(figure, study):
 @pytest.mark.parametrize("figure", FIGURES)
 def test_the_stage_writes_the_plotted_numbers(figure, studies, tmp_path):
     pdf, png, csv = (tmp_path / f"figure.{kind}" for kind in ("pdf", "png", "csv"))
-    report.figure(figure, str(pdf), str(png), str(csv), SETTINGS, **studies[1])
+    figure_stage(figure, str(pdf), str(png), str(csv), SETTINGS, **studies[1])
     assert pdf.read_bytes().startswith(b"%PDF-")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert not plt.get_fignums(), "closed again"
@@ -233,10 +236,10 @@ def test_the_stage_writes_the_plotted_numbers(figure, studies, tmp_path):
 
 def test_the_stage_says_when_there_is_nothing_to_plot(studies, tmp_path):
     elsewhere = tmp_path / "radii.parquet"
-    tables.write(RADII, elsewhere, {"norm": ["linf"], "eps": [0.15], "headline": [True]}, {})
-    inputs = {**studies[1], "grid": str(elsewhere)}
+    tables.write(RADII, elsewhere, {"threat_norm": ["linf"], "eps": [0.15], "headline": [True]}, {})
+    inputs = {**studies[1], "radii": str(elsewhere)}
     with pytest.raises(ValueError, match=r"'gap_vs_robustness' has nothing to plot; are its metrics in the config\?"):
-        report.figure("gap_vs_robustness", "", "", str(tmp_path / "csv"), SETTINGS, **inputs)
+        figure_stage("gap_vs_robustness", "", "", str(tmp_path / "csv"), SETTINGS, **inputs)
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -299,11 +302,11 @@ def test_main_table_as_latex(study):
 
 def test_table_stage_writes_three_forms_of_one_table(studies, tmp_path):
     csv, markdown, latex, verdicts = (tmp_path / name for name in ("main.csv", "main.md", "main.tex", "verdicts.md"))
-    inputs = {kind: studies[3][kind] for kind in ("comparisons", "conjectures", "gates", "grid")}
+    inputs = {kind: studies[3][kind] for kind in ("comparisons", "conjectures", "gates", "radii")}
     inputs["failures"] = tmp_path / "failures.parquet"
     tables.write(FAILURES, inputs["failures"], NONE, {})
     settings = {key: value for key, value in SETTINGS.items() if key != "headline_eps"}
-    report.table(**inputs, csv=csv, markdown=markdown, latex=latex, verdicts=verdicts, settings=settings)
+    table_stage(**inputs, csv=csv, markdown=markdown, latex=latex, verdicts=verdicts, settings=settings)
     frame = main_table(tables.read(COMPARISONS, studies[3]["comparisons"]).to_pandas(), NONE, SETTINGS)
     stored = pd.read_csv(csv)
     if "failed" in stored:

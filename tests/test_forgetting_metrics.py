@@ -13,7 +13,8 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.linear_model import LogisticRegression
 from test_metrics import ROLES, another, evidence, measured, rows, values
 
-from unlearn.metrics import Evidence, MetricError, divergence, mia
+from unlearn.api.metrics import Evidence, MetricError
+from unlearn.metrics import divergence, mia
 
 getcontext().prec = 400  # enough for 1 - p of outputs that are 1 up to e-300
 

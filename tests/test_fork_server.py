@@ -10,23 +10,23 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from test_launch import JOBS, SCRIPT
+from test_runner import JOBS, SCRIPT, package
 
+from unlearn.fingerprint import Sources
 from unlearn.runtime import fork_server
 
 CALL = """
 import json, sys
 from unlearn.runtime import fork_server
-sys.exit(fork_server.call("bare", json.loads(sys.argv[1])))
+sys.exit(fork_server.call(json.loads(sys.argv[1])))
 """
-# A server of a kind that preloads nothing starts in no time.
+# A server that preloads nothing starts in no time.
 SERVE = """
 import sys
 from pathlib import Path
 from unlearn.runtime import fork_server
-fork_server.PRELOAD["bare"] = ()
-fork_server.serve("bare", Path(sys.argv[1]), int(sys.argv[2]))
+fork_server.PRELOAD["models"] = ()
+fork_server.serve("models", Path(sys.argv[1]), int(sys.argv[2]))
 """
 
 
@@ -42,25 +42,31 @@ class Service:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        (folder / "jobs.py").write_text(JOBS)
+        package(folder)
         self.owner = subprocess.Popen(["sleep", "120"])
         self.environment = {
             **os.environ,
-            "PYTHONPATH": f"{ROOT / 'src'}:{folder}",
+            "PYTHONPATH": str(folder),
             "TMPDIR": str(folder),
             fork_server.OWNER: str(self.owner.pid),
         }
         home = folder / f"unlearn-{os.getuid()}-{self.owner.pid}"
         home.mkdir(mode=0o700)
-        self.socket = home / "bare.sock"
+        self.socket = home / "models.sock"
         command = [sys.executable, "-c", SERVE, str(self.socket), str(self.owner.pid)]
         self.server = subprocess.Popen(command, env=self.environment)
         until(self.socket.exists)
 
+    def add(self, name: str, line: str) -> None:
+        """A stage that consists of a line."""
+        (self.folder / f"unlearn/stages/{name}.py").write_text(
+            f"{JOBS}\ndef {name}(out):\n    write(out)\n    {line}\n"
+        )
+
     def start(self, function: str, **arguments) -> subprocess.Popen:
         """A client process that is waiting for its answer."""
         files = {"files": {"out": "out.txt"}, "inputs": [], "outputs": ["out.txt"], "log": str(self.folder / "job.log")}
-        request = {"target": f"jobs:{function}", "arguments": arguments, **files, "code": "", "threads": 1}
+        request = {"stage": f"unlearn.stages.{function}", "arguments": arguments, **files, "code": "", "threads": 1}
         command = [sys.executable, "-c", CALL, json.dumps(request)]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, env=self.environment, stdout=pipe, stderr=pipe, text=True, cwd=self.folder)
@@ -108,15 +114,14 @@ def test_one_server_serves_many(service):
 
 
 def test_jobs_run_in_the_callers_folder_and_environment(service):
-    with open(service.folder / "jobs.py", "a") as file:
-        file.write("\ndef where(out):\n    write(out)\n    log.info('%s %s', os.getcwd(), os.environ['MARK'])\n")
+    service.add("where", "log.info('%s %s', os.getcwd(), os.environ['MARK'])")
     service.environment["MARK"] = "seen"
     assert f"{service.folder.resolve()} seen" in service.call("where")[2]
 
 
 def test_jobs_run_the_sources_as_they_are_now(service):
     assert service.call("greet", name="you")[0] == 0
-    path = service.folder / "jobs.py"
+    path = service.folder / "unlearn/stages/greet.py"
     path.write_text(path.read_text().replace('"hello %s', '"good morning %s'))
     assert "good morning you" in service.call("greet", name="you")[2]
 
@@ -163,10 +168,10 @@ def test_a_folder_that_others_can_enter_is_refused(service):
 @pytest.mark.slow
 def test_the_first_call_starts_a_server_with_the_libraries(service):
     """Of a real kind, through ``launch``; the second call finds the same one."""
-    with open(service.folder / "jobs.py", "a") as file:
-        file.write("\ndef loaded(out):\n    write(out)\n    log.info('%s %s', 'pandas' in sys.modules, os.getppid())\n")
-    files = {"inputs": {}, "outputs": {"out": "out.txt"}, "log": "job.log"}
-    code = SCRIPT.format(function="loaded", code="", arguments={}, **files)
+    service.add("gate", "log.info('%s %s', 'pandas' in sys.modules, os.getppid())")
+    code = Sources(service.folder / "unlearn").digest("unlearn.stages.gate")
+    files = {"inputs": {}, "outputs": {"out": "out.txt"}, "log": "job.log", "device": "cpu"}
+    code = SCRIPT.format(params={"code": code}, **files)
     seen = []
     for _ in range(2):
         subprocess.run(

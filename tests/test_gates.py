@@ -6,19 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unlearn.analysis.gates import doubt, gates, mark
+from unlearn.analysis.gates import doubt, flag, gates
+from unlearn.api.metrics import Evidence
 from unlearn.config import plugins
 from unlearn.io import tables
 from unlearn.io.columns import CELL_KEY, DETAIL_KEY
 from unlearn.io.schema.gates import GATES
-from unlearn.metrics import Evidence
 from unlearn.metrics.attack_checks import CROSS_ENTROPY, normalized
 from unlearn.stages.measure import frame
 
 RUN = {"arch": "net", "forget": "ten", "method": "cf", "scope": "all", "seed": 0}
 GRID = (0.02, 0.05, 0.1, 0.2, 0.5)
 KINDS = {"fgsm": "single", "noise": "noise", "square": "black box", "pgd": "iterative", "cascade": "ensemble"}
-ATTACKS = {name: {"norm": "linf", "kind": kind, "aim": "fool"} for name, kind in KINDS.items()}
+ATTACKS = {name: {"threat_norm": "linf", "category": kind, "aim": "fool"} for name, kind in KINDS.items()}
 HONEST = {
     "fgsm": (0.9, 0.7, 0.4, 0.2, 0.1),
     "noise": (0.95, 0.9, 0.8, 0.6, 0.4),
@@ -102,7 +102,7 @@ def test_nothing_to_compare_with_is_said():
 
 
 def test_norms_are_not_compared():
-    other = {**ATTACKS, "square": {**ATTACKS["square"], "norm": "l2"}}
+    other = {**ATTACKS, "square": {**ATTACKS["square"], "threat_norm": "l2"}}
     curves = {**HONEST, "square": (0.1, 0.0, 0.0, 0.0, 0.0)}
     assert failing(gates(measured(curves), other)) == set()
 
@@ -124,7 +124,7 @@ def test_a_failed_gate_marks_the_cell_and_what_is_measured_against_it():
     ]
     keys = [*CELL_KEY, "metric", *DETAIL_KEY]
     metrics = pd.concat(frames)
-    marked = mark(metrics[keys].drop_duplicates().reset_index(drop=True), gates(metrics, ATTACKS))
+    marked = flag(metrics[keys].drop_duplicates().reset_index(drop=True), gates(metrics, ATTACKS))
     hit = set(marked.loc[marked["failed"] != "", ["forget", "method", "attack"]].itertuples(index=False, name=None))
     assert hit == {("ten", m, "pgd") for m in ("cf", "retrain", "salun", "original")} | {("other", "cf", "pgd")}
     assert set(marked["failed"]) == {"", "losses"}
@@ -154,7 +154,7 @@ def test_normalized():
 
 
 def test_cross_entropy_attacks_are_known():
-    """A new attack on the cross-entropy has to be named where ``masked`` is measured."""
+    """A new attack on the cross-entropy has to be named where ``gradient_masking`` is measured."""
     assert set(CROSS_ENTROPY) <= {*plugins.names("attacks"), "apgd_ce"}
 
 

@@ -17,7 +17,8 @@ from unlearn.io.schema.split import SPLIT
 from unlearn.models import checkpoint, images, scopes
 from unlearn.models.classifier import create
 from unlearn.models.cost_meter import Meter
-from unlearn.runtime.runner import prepare
+from unlearn.models.device import prepare
+from unlearn.runtime import fork_server
 from unlearn.stages.predict import examine
 from unlearn.training.context import MethodContext
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 @pytest.fixture(autouse=True)
 def _prepared():
-    prepare("cuda", threads=1)
+    prepare("cuda")
 
 
 def made(net, context, method, **settings):
@@ -40,8 +41,8 @@ def made(net, context, method, **settings):
 
 
 @pytest.fixture
-def cuda_job(make_images):
-    """``cuda_job(spec, method, scope)``: a job on the GPU whose forget set is the whole class 3."""
+def cuda_context(make_images):
+    """``cuda_context(spec, method, scope)``: a context on the GPU whose forget set is the whole class 3."""
 
     def make(spec, method, scope="all", **more):
         every = make_images(48)
@@ -54,8 +55,8 @@ def cuda_job(make_images):
 
 
 @pytest.mark.parametrize("method", plugins.names("methods"))
-def test_method_twice_gives_the_same_bits_and_keeps_to_its_scope(net, cuda_job, method):
-    once, again = (made(net, cuda_job(net.spec, method, "last"), method) for _ in range(2))
+def test_method_twice_gives_the_same_bits_and_keeps_to_its_scope(net, cuda_context, method):
+    once, again = (made(net, cuda_context(net.spec, method, "last"), method) for _ in range(2))
     assert all(torch.equal(once[name], again[name]) for name in once)
     before = create(net.spec, 0)
     scopes.freeze(before, "last")
@@ -70,8 +71,8 @@ def test_method_twice_gives_the_same_bits_and_keeps_to_its_scope(net, cuda_job, 
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_training_agrees_with_the_cpu(net, cuda_job, make_images, precision):
-    context = cuda_job(net.spec, "cf", precision=precision, augment={"crop": 1, "flip": True})
+def test_training_agrees_with_the_cpu(net, cuda_context, make_images, precision):
+    context = cuda_context(net.spec, "cf", precision=precision, augment={"crop": 1, "flip": True})
     on_gpu = made(net, context, "cf", lr=0.001)
     other = MethodContext(
         0,
@@ -134,22 +135,21 @@ def test_warm_process_forks_into_cuda(tmp_path, dataset, net):
     checkpoint.save(net, tmp_path / "model.safetensors", {})
     split = tmp_path / "split.parquet"
     tables.write(SPLIT, split, {"id": np.arange(56), "role": ["forget"] * 10 + ["retain"] * 30 + ["test"] * 16}, {})
-    run = {"arch": "net", "forget": "some", "method": "cf", "scope": "all", "seed": 0}
+    inputs = {"model": str(tmp_path / "model.safetensors"), "dataset": dataset, "split": str(split)}
+    out = str(tmp_path / "predictions.parquet")
     request = {
-        "target": "unlearn.stages.predict:predict",
-        "arguments": {
-            "run": run,
-            "model": str(tmp_path / "model.safetensors"),
-            "dataset": dataset,
-            "split": str(split),
-        },
+        "stage": "unlearn.stages.predict",
+        "arguments": {"run": {"arch": "net", "forget": "some", "method": "cf", "scope": "all", "seed": 0}},
+        "files": {**inputs, "out": out},
+        "inputs": list(inputs.values()),
+        "outputs": [out],
         "log": str(tmp_path / "job.log"),
         "code": "",
+        "device": "cuda",
         "threads": 1,
     }
-    request["arguments"] |= {"out": str(tmp_path / "predictions.parquet"), "device": "cuda"}
-    code = f"from unlearn import warm; import sys; sys.exit(warm.call('torch', {request!r}))"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "UNLEARN_WARM": str(os.getpid())}
+    code = f"from unlearn.runtime import fork_server; import sys; sys.exit(fork_server.call({request!r}))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), fork_server.OWNER: str(os.getpid())}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr + (tmp_path / "job.log").read_text()
     assert len(tables.read(PREDICTIONS, tmp_path / "predictions.parquet")) == 56

@@ -91,8 +91,8 @@ def test_a_job_computes_on_the_card_it_took(monkeypatch, wanted, number):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=f"GPU-{i}"))
-    monkeypatch.setattr(cards, "chosen", lambda names: asked.append(names) or len(names) - 1)
-    assert runner.prepare(wanted, torch.get_num_threads()) == "cuda"
+    monkeypatch.setattr(gpus, "chosen", lambda names: asked.append(names) or len(names) - 1)
+    assert runner._prepare(wanted, torch.get_num_threads()) == "cuda"
     assert chosen == [number - 1]
     assert asked == [("GPU-0", "GPU-1")[:number]]
 

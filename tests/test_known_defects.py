@@ -13,7 +13,8 @@ from unlearn.io import tables
 from unlearn.io.schema.cost import COST
 from unlearn.models import checkpoint, images
 from unlearn.models.classifier import create
-from unlearn.stages import train
+from unlearn.run import Run
+from unlearn.stages.unlearn import unlearn
 
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs/known-defects.md"
@@ -43,10 +44,9 @@ def test_time_is_the_methods_alone(spec, dataset, split, tmp_path, monkeypatch):
     checkpoint.save(create(spec, 0), original, {})
     for module, name in ((checkpoint, "load"), (checkpoint, "save"), (images, "by_role")):
         monkeypatch.setattr(module, name, slow(getattr(module, name)))
-    run = {"arch": "net", "forget": "ten", "method": "original", "scope": "all", "seed": 0}
+    run = Run("net", "ten", "original", "all", 0)
     out = [str(tmp_path / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
-    given = {"method": {}, **EXECUTION}
-    train.unlearn(run, dataset, split, str(original), None, *out, given, "cpu")
+    unlearn(run, dataset, split, *out, {"method": {}, **EXECUTION}, "cpu", str(original))
     assert tables.read(COST, out[2])["seconds"].to_pylist()[0] < 0.3
 
 

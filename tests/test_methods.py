@@ -14,7 +14,6 @@ import torch
 from conftest import EXECUTION
 from scipy.stats import chisquare
 
-from unlearn import stages
 from unlearn.config import plugins
 from unlearn.config.settings import Training
 from unlearn.io import tables
@@ -23,8 +22,9 @@ from unlearn.methods import bs, cf, rl, salun, scrub
 from unlearn.models import checkpoint, scopes
 from unlearn.models.classifier import Classifier, create
 from unlearn.models.images import to_float
-from unlearn.run import CONTROLS
-from unlearn.stages import train
+from unlearn.run import CONTROLS, Run
+from unlearn.stages import pretrain
+from unlearn.stages import unlearn as unlearn_stage
 from unlearn.training.context import AccessError
 from unlearn.training.loop import Diverged, fit, learning_rate
 
@@ -215,12 +215,11 @@ def test_the_stage_gives_a_method_what_it_declares_and_no_more(spec, dataset, sp
         context.images("forget")
 
     method = SimpleNamespace(DATA_ROLES=("retain",), unlearn=greedy, Settings=Training)
-    monkeypatch.setattr(registry, "load", lambda kind, name: method)
+    monkeypatch.setattr(plugins, "load", lambda kind, name: method)
     checkpoint.save(create(spec, 0), tmp_path / "original", {})
-    run = {"arch": "net", "forget": "ten", "method": "greedy", "scope": "all", "seed": 0}
-    given = {"method": {}, **EXECUTION}
+    run, original = Run("net", "ten", "greedy", "all", 0), str(tmp_path / "original")
     with pytest.raises(AccessError, match="'forget'"):
-        train.unlearn(run, dataset, split, str(tmp_path / "original"), None, "", "", "", given, "cpu")
+        unlearn_stage.unlearn(run, dataset, split, "", "", "", {"method": {}, **EXECUTION}, "cpu", original)
 
 
 # --- what methods have in common ------------------------------------------------------------------
@@ -252,9 +251,9 @@ def test_retraining_without_anything_to_forget_is_pretraining(architecture, data
     def out(name):
         return [str(tmp_path / name / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
 
-    run = {"arch": "net", "forget": "nothing", "method": "retrain", "scope": "all", "seed": 3}
-    stages.train.pretrain(dataset, *out("pretrain"), str(tmp_path / "snapshots"), "net", 3, recipe, 0, "cpu")
-    stages.train.unlearn(run, dataset, split, None, None, *out("retrain"), recipe, "cpu")
+    run = Run("net", "nothing", "retrain", "all", 3)
+    pretrain.pretrain(run, dataset, *out("pretrain"), str(tmp_path / "snapshots"), recipe, 0, "cpu")
+    unlearn_stage.unlearn(run, dataset, split, *out("retrain"), recipe, "cpu")
     assert same(*(checkpoint.load(out(name)[0]) for name in ("pretrain", "retrain")))
 
 

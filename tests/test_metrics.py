@@ -14,16 +14,14 @@ from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 from sklearn.svm import SVC
 
-from unlearn import metrics
+from unlearn.api import metrics as api
+from unlearn.api.metrics import Evidence, MetricError, References
 from unlearn.config import plugins
 from unlearn.io import tables
 from unlearn.io.catalogue import TABLES
 from unlearn.io.schema.adversarial import ADVERSARIAL
 from unlearn.io.schema.metrics import METRICS
 from unlearn.metrics import (
-    Evidence,
-    MetricError,
-    References,
     accuracy,
     average_gap,
     class_fairness,
@@ -69,7 +67,7 @@ def evidence(seed=0, counts=(30, 12, 18), classes=3, forgotten=None, skill=1.0, 
     recovered = frame.assign(attack="recover", aim="recover", eps=np.where(right, 0.0, rng.choice([*GRID, np.nan], n)))
     attacked, recovered = (
         found.assign(
-            norm="linf",
+            threat_norm="linf",
             predicted=found["label"],
             distance=found["eps"],
             by=np.where(found["eps"] > 0, rng.choice(["apgd_ce", "apgd_dlr"], len(found)), None),
@@ -472,7 +470,7 @@ def test_relative_metrics_say_what_they_need():
 
 # --- the stage ------------------------------------------------------------------------------------
 
-RUN = {"arch": "net", "forget": "ten", "method": "cf", "scope": "all", "seed": 0}
+RUN = Run("net", "ten", "cf", "all", 0)
 
 
 @pytest.fixture
@@ -480,7 +478,7 @@ def run_files(tmp_path):
     """``run_files(name, **run)``: the arguments of ``measure`` for an imaginary run, with files; without references."""
 
     def write(name, **identity):
-        run, found = {**RUN, **identity}, evidence()
+        run, found = replace(RUN, **identity), evidence()
         folder, spread = tmp_path / name, found.activations
         given = {
             "predictions": {**found.predictions, "logits": tables.rows(found.logits)},
@@ -491,11 +489,11 @@ def run_files(tmp_path):
         paths = {kind: str(folder / f"{kind}.parquet") for kind in given}
         attacks = given.pop("adversarial")
         for kind, columns in given.items():
-            tables.write(TABLES[kind], paths[kind], columns, {}, Run(**run))
+            tables.write(TABLES[kind], paths[kind], columns, {}, run)
         paths["adversarial"] = [str(folder / f"adversarial-{attack}.parquet") for attack in found.grids]
         for (attack, columns), path in zip(attacks.groupby("attack"), paths["adversarial"], strict=True):
             described = {"attack": attack, "grid": list(found.grids[attack]), "checks": found.checks[attack]}
-            tables.write(ADVERSARIAL, path, columns, described, Run(**run))
+            tables.write(ADVERSARIAL, path, columns, described, run)
         return {"run": run, **paths, "out": str(folder / "metrics.parquet"), "metrics": plugins.names("metrics")}
 
     return write
@@ -570,7 +568,7 @@ PURE = (
     (mia_efficacy, ("confidence",)),
     (mia, ("probabilities", "entropy", "modified_entropy", "loss", "best_threshold")),
     (divergence, ("jensen_shannon",)),
-    (metrics, ("per_class",)),
+    (api, ("per_class",)),
     (class_fairness, ("ratio", "false_positive_rates", "excess_shares")),
 )
 

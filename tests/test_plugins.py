@@ -61,7 +61,7 @@ def test_method(name):
     method = plugins.load("methods", name)
     assert set(method.DATA_ROLES) <= {"retain", "forget"}
     assert plugins.declaration("methods", name).constants["DATA_ROLES"] == method.DATA_ROLES
-    takes(method.unlearn, "model", "job", "settings")
+    takes(method.unlearn, "model", "context", "settings")
 
 
 @pytest.mark.parametrize("name", of("attacks"))
@@ -115,7 +115,7 @@ def plugin(tmp_path, monkeypatch):
     def declare(text):
         (tmp_path / "methods").mkdir()
         (tmp_path / "methods/mine.py").write_text(text)
-        monkeypatch.setattr(registry, "ROOT", tmp_path)
+        monkeypatch.setattr(plugins, "ROOT", tmp_path)
         return plugins.declaration.__wrapped__("methods", "mine")
 
     return declare
@@ -125,7 +125,7 @@ def test_declaration_runs_only_the_settings(plugin):
     found = plugin(
         '"""Mine."""\nraise SystemExit\nDATA_ROLES = ("forget",)\n'
         "@dataclass(frozen=True)\nclass Settings(Training):\n    depth: Natural = 3\n"
-        "def unlearn(model, job, settings): pass\n"
+        "def unlearn(model, context, settings): pass\n"
     )
     assert found.doc == "Mine."
     assert found.constants == {"DATA_ROLES": ("forget",)}

@@ -18,9 +18,11 @@ from unlearn.io.progress import STOPPED, Progress
 from unlearn.io.schema.shadow import SHADOW
 from unlearn.models.classifier import create
 from unlearn.models.cost_meter import Meter
-from unlearn.stages import train
+from unlearn.run import Run
+from unlearn.stages.pretrain import pretrain
 from unlearn.stages.shadow import shadow
 from unlearn.stages.shadow_split import shadow_split
+from unlearn.stages.unlearn import unlearn
 
 QUICK = {
     "epochs": 3,
@@ -115,24 +117,6 @@ def test_stopped_again_and_again(spec, cf_context, tmp_path):
             stops += 1
     assert stops > 3
     assert same(straight, found)
-
-
-@pytest.mark.parametrize("method", ["cf", "scrub", "salun", "neggrad_plus"])
-def test_stored_features_of_frozen_layers_are_made_again(spec, cf_context, method, tmp_path, monkeypatch):
-    """In the batches of the first epoch: in others a feature may have another last bit, here it has more."""
-    store = Prefix._into_store
-
-    def by_batch(self, batch, rows, forward):
-        logits = store(self, batch, rows, forward)
-        self.stored[batch.role][rows] += batch.x.mean()
-        return logits
-
-    monkeypatch.setattr(Prefix, "_into_store", by_batch)
-    plain = {"crop": 0, "flip": False}
-    straight = outcome(spec, cf_context(method, Progress(), "last", plain), method)
-    with pytest.raises(SystemExit):
-        outcome(spec, cf_context(method, Stopped(tmp_path, 8), "last", plain), method)
-    assert same(straight, outcome(spec, cf_context(method, Progress(tmp_path, "job"), "last", plain), method))
 
 
 def test_dropout_goes_on_where_it_was(spec, cf_context, tmp_path):
@@ -263,25 +247,25 @@ def stage(dataset, tmp_path):
     settings = {"model": NETS["batchnorm"], "method": {"epochs": 5, "batch_size": 5, "lr": 0.05}, **EXECUTION}
     half, split = (str(tmp_path / name) for name in ("half.parquet", "split.parquet"))
     shadow_split(dataset, half, split, 0, {"fraction": 0.3, "seed": 2000})
-    run = {"arch": "net", "forget": "shadow", "method": "retrain", "scope": "all", "seed": 2000}
+    run = Run("net", "shadow", "retrain", "all", 2000)
 
-    def pretrain(weights, history, cost, more, **common):
-        train.pretrain(dataset, weights, history, cost, more, "net", 0, follow=2, **common)
+    def pretrained(weights, history, cost, more, **common):
+        pretrain(run, dataset, weights, history, cost, more, follow=2, **common)
         snapshots = load_file(more)
         assert {key.partition("/")[0] for key in snapshots} == {"2", "4"}
         return load_file(weights) | snapshots
 
-    def unlearn(weights, history, cost, _, **common):
-        train.unlearn(run, dataset, half, None, None, weights, history, cost, **common)
+    def unlearned(weights, history, cost, _, **common):
+        unlearn(run, dataset, half, weights, history, cost, **common)
         return load_file(weights)
 
-    def unlearn_shadow(scores, *_, **common):
-        shadow(run, 0, dataset, split, None, None, scores, **common)
+    def shadowed(scores, *_, **common):
+        shadow(run, 0, dataset, split, scores, **common)
         return {"score": torch.tensor(tables.read(SHADOW, scores)["score"].to_numpy())}
 
     def start(name, folder, progress):
         files = [str(tmp_path / folder / str(number)) for number in range(4)]
-        made = {"pretrain": pretrain, "unlearn": unlearn, "shadow": unlearn_shadow}[name]
+        made = {"pretrain": pretrained, "unlearn": unlearned, "shadow": shadowed}[name]
         return made(*files, settings=settings, device="cpu", progress=progress)
 
     return start

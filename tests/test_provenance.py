@@ -17,16 +17,16 @@ def test_order_of_keys_means_nothing():
 
 
 def test_record_says_where_from():
-    with metadata.job("0123 split.py", {"in": "ab"}):
+    with metadata.job("0123 unlearn.stages.split", {"in": "ab"}):
         found = metadata.record({"b": 1, "a": 2}, run={"seed": 0})
     assert found["settings"] == {"a": 2, "b": 1}
-    assert (found["code"], found["inputs"]) == ("0123 split.py", {"in": "ab"})
+    assert (found["code"], found["inputs"]) == ("0123 unlearn.stages.split", {"in": "ab"})
     assert found["run"] == {"seed": 0}
     assert set(found["libraries"]) == set(metadata.LIBRARIES)
 
 
 def test_a_stage_called_by_hand_belongs_to_no_job():
-    with pytest.raises(KeyError), metadata.job("0123 split.py", {"in": "ab"}):
+    with pytest.raises(KeyError), metadata.job("0123 unlearn.stages.split", {"in": "ab"}):
         raise KeyError
     found = metadata.record()
     assert (found["code"], found["inputs"]) == ("", {})

@@ -21,7 +21,7 @@ SMALL = (
     .replace("settings:\n", "settings:\n  forgets: {listed: {kind: ids, file: forget.txt}}\n")
     .replace("seeds: [0]", "seeds: [0]\nfigures: [cost, overview]")
 )
-RUN = "results/runs/net/listed"
+RUN = "results/digits/runs/net/listed"
 CF = f"{RUN}/cf-all/seed0"
 STUDY = yaml.safe_load(SMALL)
 END = end(STUDY)
@@ -87,16 +87,16 @@ def other_ids(path):
 @pytest.mark.parametrize(
     ("path", "damage", "planned"),
     [
-        ("results/metrics.parquet", append, END - {"Collect failures"}),
-        ("results/metrics.parquet", os.unlink, END - {"Collect failures"}),
+        ("results/digits/metrics.parquet", append, END - {"Collect failures"}),
+        ("results/digits/metrics.parquet", os.unlink, END - {"Collect failures"}),
         (f"{CF}/predictions.parquet", truncate, PREDICTED),
         (f"{CF}/predictions.parquet", os.unlink, set()),  # nothing needs it
         (f"{CF}/history.parquet", append, WHOLE),
         (f"{CF}/model.safetensors", older_copy, WHOLE),
         (f"{CF}/.made/adversarial-pgd.parquet.json", append, ATTACKED),
-        ("results/figures/cost.png", append, {"Figure: cost"}),
-        ("results/figures/cost.png", os.unlink, {"Figure: cost"}),
-        ("results/tables/main.tex", append, {"Main table"}),
+        ("results/digits/figures/cost.png", append, {"Figure: cost"}),
+        ("results/digits/figures/cost.png", os.unlink, {"Figure: cost"}),
+        ("results/digits/tables/main.tex", append, {"Main table"}),
         ("forget.txt", other_ids, splits(STUDY) | of_runs(STUDY, *WHOLE_RUN) | END),
     ],
     ids=lambda value: getattr(value, "__name__", None) or (value if isinstance(value, str) else ""),
@@ -107,30 +107,30 @@ def test_what_is_not_what_its_job_wrote_is_planned_again(study, path, damage, pl
 
 
 def test_nothing_else_than_the_targets_is_made_again(study):
-    append(study.root / "results/figures/cost.png")
+    append(study.root / "results/digits/figures/cost.png")
     append(study.root / CF / "model.safetensors")
     assert study.planned(f"{RUN}/original-all/seed0/predictions.parquet") == set()
     assert study.planned(f"{CF}/predictions.parquet") == of_runs(STUDY, "unlearn", "predict", methods=["cf"])
-    done = study.snakemake("-n", "results/figures/overview.pdf", "--allowed-rules", "figure")
+    done = study.snakemake("-n", "results/digits/figures/overview.pdf", "--allowed-rules", "figure")
     assert done.returncode == 0, done.stderr
     assert "made again" not in done.stderr
 
 
 def test_damage_is_named_repaired_and_then_over(study):
     for name in ("cost.png", "overview.csv"):
-        append(study.root / "results/figures" / name)
+        append(study.root / "results/digits/figures" / name)
     done = study.snakemake("all")
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if "it will be made again" in line]
     assert [line.split(" (sha256")[0] for line in said] == [
-        f"results/figures/{name}: not what its job wrote" for name in ("cost.png", "overview.csv")
+        f"results/digits/figures/{name}: not what its job wrote" for name in ("cost.png", "overview.csv")
     ]
     assert study.planned("all") == set()
     assert study.unlearn("verify", "results").stdout.endswith(" results read, 0 findings\n")
 
 
 def test_upgrades_are_named_or_made_again(study):
-    figure = "results/figures/cost.pdf"
+    figure = "results/digits/figures/cost.pdf"
     older = {**records.read(study.root / records.record_of(figure))["libraries"], "timm": "0.1"}
     study.rewrite(figure, libraries=older)
     done = study.snakemake("-n", "all")
@@ -147,11 +147,11 @@ def test_a_finished_study_is_verified_and_explained(study):
     done = study.unlearn("verify", "results")
     assert done.returncode == 0, done.stdout
     assert done.stdout.endswith(" results read, 0 findings\n")
-    lines = study.unlearn("explain", "results/figures/cost.pdf").stdout.splitlines()
-    assert lines[0].startswith("results/figures/cost.pdf  by figure  settings ")
+    lines = study.unlearn("explain", "results/digits/figures/cost.pdf").stdout.splitlines()
+    assert lines[0].startswith("results/digits/figures/cost.pdf  by figure  settings ")
     (_,) = (line for line in lines if f"metrics.parquet of 3 in {RUN}  by measure" in line)
     assert "[!" not in "".join(lines).replace("[! no record]", "", 1), "but for the list of ids"
-    assert any("results/dataset.parquet  by dataset" in line for line in lines)
+    assert any("results/digits/dataset.parquet  by dataset" in line for line in lines)
     os.unlink(study.root / CF / "history.parquet")
     done = study.unlearn("verify", "results")
     assert (done.returncode, done.stdout.splitlines()[0]) == (1, f"{CF}/history.parquet: missing: recorded, but gone")
@@ -175,7 +175,7 @@ def test_a_copy_without_times_and_without_snakemakes_memory_is_finished_too(stud
 def test_a_run_repeated_beside_the_orphans_of_a_killed_one(study):
     """The first loses its Snakemake to `kill -9` while its jobs go on."""
     shutil.rmtree(study.root / RUN)
-    (study.root / "results/metrics.parquet").unlink()
+    (study.root / "results/digits/metrics.parquet").unlink()
     command = [sys.executable, "-m", "snakemake", "--configfile", "tiny.yaml", "--cores", "2", "all"]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from unlearn.io import metadata
-from unlearn.provenance import records
+from unlearn.provenance import records, sources
 
 
 @pytest.fixture(autouse=True)
@@ -22,20 +22,21 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def request(outputs, inputs=(), **arguments):
+def request(outputs, inputs=(), sources=(), **arguments):
     return {
-        "target": "unlearn.stages.split:split",
+        "sources": list(sources),
+        "stage": "unlearn.stages.split",
         "arguments": arguments,
         "inputs": list(inputs),
         "outputs": list(outputs),
-        "code": "0123 split.py",
+        "code": "0123 unlearn.stages.split",
         "threads": 2,
     }
 
 
-def make(here, outputs, inputs=(), text="made", **arguments):
+def make(here, outputs, inputs=(), text="made", sources=(), **arguments):
     """Run a job that writes ``text`` into its outputs; returns its record."""
-    with records.entry(request(outputs, inputs, **arguments)):
+    with records.entry(request(outputs, inputs, sources, **arguments)):
         for name in outputs:
             (here / name).parent.mkdir(parents=True, exist_ok=True)
             (here / name).write_text(text)
@@ -53,11 +54,11 @@ def test_a_record_says_what_made_what_from_what(here):
         4,
         stat.st_mtime_ns,
     )
-    assert found["target"] == "unlearn.stages.split:split"
+    assert found["stage"] == "unlearn.stages.split"
     assert (found["settings"], found["config"]) == (settings, metadata.digest(settings))
     assert found["arguments"] == {"seed": 3, "device": "cpu"}
     assert (found["device"], found["precision"], found["threads"]) == ("cpu", "float32", 2)
-    assert found["code"] == "0123 split.py"
+    assert found["code"] == "0123 unlearn.stages.split"
     assert set(found["libraries"]) == set(metadata.LIBRARIES)
     assert {"version", "commit", "dirty", "python", "machine", "started", "seconds"} <= set(found)
 
@@ -71,7 +72,7 @@ def test_digests_are_those_of_sha256sum(here):
 
 def test_an_input_that_is_as_recorded_is_not_read_again(here, monkeypatch):
     known = make(here, ["results/first", "results/a.txt"])["outputs"]["results/a.txt"]
-    monkeypatch.setattr(ledger, "state", None)
+    monkeypatch.setattr(records, "state", None)
     assert records.input_state("results/a.txt") == known
 
 
@@ -96,16 +97,137 @@ def test_tables_name_the_inputs_of_their_job(here, dataset):
         split(dataset, "split.parquet", "quarter", settings)
     found = tables.metadata("split.parquet")
     assert found["inputs"] == {dataset: records.state(dataset)["sha256"]}
-    assert found["code"] == "0123 split.py"
+    assert found["code"] == "0123 unlearn.stages.split"
 
 
 def test_a_failed_job_leaves_no_record_and_no_lock(here):
     with pytest.raises(ValueError, match="the reason"), records.entry(request(["results/a"])):
         raise ValueError("the reason")
-    silent = pytest.raises(records.LedgerError, match="results/a: its job ended without writing it")
+    silent = pytest.raises(records.RecordError, match="results/a: its job ended without writing it")
     with silent, records.entry(request(["results/a"])):
         pass
     assert list((here / "results/.made").iterdir()) == []
+
+
+def test_a_record_describes_the_sources_of_its_job(here):
+    (here / "images/cat").mkdir(parents=True)
+    (here / "images/cat/1.png").write_text("cat")
+    (here / "ids.txt").write_text("1\n")
+    found = make(here, ["results/a"], sources=["images", "ids.txt", "nowhere"])
+    assert found["sources"] == {name: sources.state(name) for name in ("images", "ids.txt", "nowhere")}
+    assert found["inputs"] == {}
+    assert make(here, ["results/b"])["sources"] == {}
+
+
+def test_a_source_that_the_job_makes_is_recorded_as_it_left_it(here):
+    with records.entry(request(["a"], sources=["data/cifar"])):
+        (here / "data/cifar").mkdir(parents=True)
+        (here / "data/cifar/batch").write_text("images")
+        (here / "a").write_text("made")
+    assert records.read(records.record_of("a"))["sources"] == {"data/cifar": sources.state("data/cifar")}
+
+
+@pytest.mark.parametrize("change", ["more", "less", "other"])
+def test_a_source_that_changes_while_it_is_read_is_an_error(here, change):
+    """Nobody knows which of the two the job saw."""
+    (here / "data").mkdir()
+    (here / "data/1").write_text("1")
+    changes = {"more": ("data/2", "2"), "less": ("data/1", None), "other": ("data/1", "11")}
+    name, text = changes[change]
+    refused = pytest.raises(records.RecordError, match=r"^data: was changed while it was read; start this again$")
+    with refused, records.entry(request(["a"], sources=["data"])):
+        (here / name).write_text(text) if text else (here / name).unlink()
+        (here / "a").write_text("made")
+    assert list((here / ".made").iterdir()) == []
+
+
+# --- would a job do the same? ------------------------------------------------------------------------
+
+ASKED = {
+    "code": "0 unlearn.stages.split",
+    "settings": {"x": 1, "y": {2: 0.1, 10: 3}},
+    "run": {"seed": 0},
+    "metrics": ["a", "b"],
+    "sources": ["data"],
+}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "changes", "same"),
+    [
+        (["b", "a"], {}, True),
+        (["a"], {}, False),
+        (["a", "b", "c"], {}, False),
+        (["a", "b"], {"code": "1 unlearn.stages.split"}, False),
+        (["a", "b"], {"settings": {"x": 2, "y": {2: 0.1, 10: 3}}}, False),
+        (["a", "b"], {"settings": {"y": {10: 3, 2: 0.1}, "x": 1}}, True),
+        (["a", "b"], {"run": {"seed": 1}}, False),
+        (["a", "b"], {"run": None}, False),
+        (["a", "b"], {"follow": 3}, False),
+        (["a", "b"], {"metrics": ["b", "a"]}, False),
+        (["a", "b"], {"sources": []}, False),
+        (["a", "b"], {"sources": ["data", "more"]}, False),
+    ],
+)
+def test_a_record_fits_what_its_job_would_do(here, inputs, changes, same):
+    """Also after the record was written and read. ``device`` is what the job found, not what it was asked for."""
+    for name in ("a", "b"):
+        (here / name).write_text(name)
+    made = {**records.asked(ASKED), "inputs": ["a", "b"], "outputs": ["out"], "threads": 1}
+    made["arguments"]["device"] = "cpu"
+    with records.entry(made):
+        (here / "out").write_text("made")
+    params = {key: value for key, value in (ASKED | changes).items() if value is not None}
+    asked = {**records.asked(params), "inputs": inputs, "outputs": ["out"]}
+    assert records.fits(records.read(records.record_of("out")), asked) == same
+
+
+# --- results that are vouched for --------------------------------------------------------------------
+
+
+def test_who_vouches_for_a_result_says_that_now_it_would_come_out_like_this(here):
+    first = make(here, ["a"], text="parent")
+    made = make(here, ["b", "c"], ["a"], text="made", seed=1, device="cpu", settings={"x": 1})
+    (here / "a").write_text("another parent")
+    (here / "b").write_text("edited")
+    (here / "data").write_text("1")
+    asked = request(["b", "c"], ["a"], ["data"], seed=2, settings={"x": 2})
+    asked["code"] = "4567 unlearn.stages.split"
+    records.vouch(asked)
+    vouched = records.read(records.record_of("b"))
+    assert records.fits(vouched, asked)
+    assert vouched["outputs"] == {name: records.state(name) for name in ("b", "c")}
+    assert vouched["inputs"] == {"a": records.state("a")} != {"a": first["outputs"]["a"]}
+    assert vouched["sources"] == {"data": sources.state("data")}
+    assert vouched["arguments"] == {"seed": 2, "device": "cpu"}
+    assert "vouched" in vouched
+    assert {key: vouched[key] for key in records.MAKING} == {key: made[key] for key in records.MAKING}
+
+
+def test_what_is_as_recorded_needs_nobody_to_vouch(here):
+    before = make(here, ["a"], seed=1)
+    records.vouch(request(["a"], seed=1))
+    assert records.read(records.record_of("a")) == before
+    os.utime("a", (0, 0))
+    records.vouch(request(["a"], seed=1))
+    assert records.read(records.record_of("a"))["outputs"]["a"]["mtime_ns"] == 0
+
+
+@pytest.mark.parametrize("record", [None, b"damaged"])
+def test_a_result_without_a_record_can_be_vouched_for(here, record):
+    make(here, ["a"])
+    path = records.record_of("a")
+    path.unlink() if record is None else path.write_bytes(record)
+    records.vouch(request(["a"], seed=1))
+    assert records.fits(records.read(path), request(["a"], seed=1))
+
+
+def test_a_record_of_an_earlier_version_cannot_be_read(here):
+    record = make(here, ["a"])
+    del record["sources"]
+    records.write(records.record_of("a"), record)
+    with pytest.raises(records.RecordError, match="is of an earlier version"):
+        records.read(records.record_of("a"))
 
 
 def test_any_flipped_byte_of_a_record_is_noticed(here):
@@ -114,11 +236,11 @@ def test_any_flipped_byte_of_a_record_is_noticed(here):
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(records.LedgerError, match="damaged record"):
+        with pytest.raises(records.RecordError, match="damaged record"):
             records.read(path)
     for cut in (b"", whole[:-1], whole[:100], whole + b"\n"):
         path.write_bytes(cut)
-        with pytest.raises(records.LedgerError, match="damaged record"):
+        with pytest.raises(records.RecordError, match="damaged record"):
             records.read(path)
     path.write_bytes(whole)
     assert json.loads(whole).keys() - records.read(path).keys() == {"~record"}
@@ -129,7 +251,7 @@ import logging, sys, time
 from pathlib import Path
 from unlearn.provenance import records
 logging.basicConfig(level=logging.INFO)
-request = {"target": "t", "arguments": {}, "inputs": [], "outputs": ["out"], "code": "", "threads": 1}
+request = {"stage": "t", "arguments": {}, "inputs": [], "outputs": ["out"], "code": "", "threads": 1}
 with records.entry(request):
     Path(sys.argv[1]).write_text(str(time.monotonic()))
     time.sleep(0.5)

@@ -1,5 +1,6 @@
 """What each rule asks of a cluster fits what its script runs."""
 
+import ast
 import re
 
 import pytest
@@ -18,14 +19,18 @@ LOCAL = set(
 )
 
 
-def script(rule: str) -> str:
-    return (ROOT / "workflow/scripts" / re.search(r'"../scripts/(\w+\.py)"', RULES[rule])[1]).read_text()
+def parameters(rule: str) -> set[str]:
+    """What the stage of a rule takes."""
+    stage = re.search(r'code=code\("(\w+)', RULES[rule])[1]
+    tree = ast.parse((ROOT / f"src/unlearn/stages/{stage}.py").read_text())
+    (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == stage)
+    return {argument.arg for argument in function.args.args}
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_only_jobs_that_run_a_model_ask_for_a_gpu(rule):
     models = "**model(" in RULES[rule] or "**(model(" in RULES[rule]
-    assert models == ("device=" in script(rule))
+    assert models == ("device" in parameters(rule))
 
 
 @pytest.mark.parametrize("rule", RULES)

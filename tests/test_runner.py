@@ -1,6 +1,8 @@
 """A job writes its log, fails in one line, and refuses sources that are not those it was planned with."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import pytest
 from conftest import ROOT
 
 from unlearn.fingerprint import Sources
+from unlearn.runtime import fork_server
 
 JOBS = """
 import logging, os, sys, time, signal
@@ -18,9 +21,9 @@ def write(out, text=""):
     with open(out, "w") as file:
         file.write(text)
 
-def greet(name, out, device=None):
+def greet(name, out):
     write(out)
-    log.info("hello %s on %s", name, device)
+    log.info("hello %s", name)
     print("printed by a library")
     print("warned by a library", file=sys.stderr)
 
@@ -44,9 +47,27 @@ def wait(mark, out):
     finally:
         open(f"{mark}.ended", "w").close()
 
+def compute(out, device, given=None):
+    write(out)
+    log.info("computing on %s", device)
+
+def code(out):
+    from unlearn.io import metadata
+
+    write(out)
+    log.info(metadata.record()["code"])
+
 def die(out):
     os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def package(folder):
+    """Copy the package into a folder, with the functions above as stages."""
+    shutil.copytree(ROOT / "src/unlearn", folder / "unlearn", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in re.findall(r"^def (\w+)", JOBS, re.M):
+        (folder / f"unlearn/stages/{name}.py").write_text(JOBS)
+    return Sources(folder / "unlearn")
 
 
 SCRIPT = """
@@ -58,24 +79,25 @@ class Files(dict):
         return iter(self.values())
 
 snakemake = SimpleNamespace(
-    input=Files({inputs!r}), output=Files({outputs!r}), log=[{log!r}], params=SimpleNamespace(code={code!r}),
-    threads=1, config={{'checkpoint_seconds': 60}},
+    input=Files({inputs!r}), output=Files({outputs!r}), log=[{log!r}], params={params!r},
+    threads=1, config={{"checkpoint_seconds": 60, "device": {device!r}}},
 )
-launch("jobs:{function}", snakemake, kind="tables", **{arguments!r})
+launch(snakemake)
 """
 
 
 @pytest.fixture
 def launch(tmp_path):
     """``launch("fail", message="…")``: a script that launches a function of ``JOBS``; returns the process."""
-    (tmp_path / "jobs.py").write_text(JOBS)
+    sources = package(tmp_path)
 
-    def run(function, code="", inputs=None, **arguments):
+    def run(function, code=None, inputs=None, device="cpu", **arguments):
         log = tmp_path / "logs" / "job.log"
-        names = {"inputs": inputs or {}, "outputs": {"out": "made/out.txt"}}
-        script = SCRIPT.format(function=function, code=code, log=str(log), arguments=arguments, **names)
-        environment = {k: v for k, v in os.environ.items() if k != "UNLEARN_WARM"}
-        environment["PYTHONPATH"] = f"{ROOT / 'src'}:{tmp_path}"
+        params = {**arguments, "code": code or sources.digest(f"unlearn.stages.{function}")}
+        outputs = {"out": "made/out.txt"}
+        script = SCRIPT.format(params=params, inputs=inputs or {}, outputs=outputs, log=str(log), device=device)
+        environment = {k: v for k, v in os.environ.items() if k != fork_server.OWNER}
+        environment["PYTHONPATH"] = str(tmp_path)
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         done.log = log.read_text()
@@ -100,7 +122,7 @@ def test_a_failure_is_one_line_and_the_log_has_the_rest(launch):
     done = launch("fail", message="the reason")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.strip().startswith("job: ValueError: the reason (")
+    assert line.strip().startswith("job: ValueError: the reason, at stages/fail.py, line ")
     assert line.strip().endswith("logs/job.log)")
     assert "Traceback" in done.log
     assert "raise ValueError(message)" in done.log
@@ -126,33 +148,31 @@ def test_a_log_is_of_the_last_attempt(launch):
     assert "the first attempt" not in launch("greet", name="you").log
 
 
-def test_sources_must_be_those_of_the_plan(launch):
-    sources = Sources(ROOT / "src", ROOT / "workflow/scripts")
-    digest = sources.digest("split.py")
-    assert launch("greet", digest, name="you").returncode == 0
-    done = launch("greet", digest.replace(digest[:4], "0000", 1), name="you")
+def test_the_code_must_be_that_of_the_plan(launch):
+    code = f"{'0' * 16} unlearn.stages.greet"
+    done = launch("greet", code, name="you")
     assert done.returncode == 1
-    assert "StaleCode: the sources have changed since this run was started" in done.stderr
+    assert "StaleCode" in done.stderr
     assert "hello" not in done.log
 
 
 def test_the_fingerprint_reaches_the_record(launch, tmp_path):
     """Every artifact says which code made it."""
-    with open(tmp_path / "jobs.py", "a") as file:
-        file.write("\ndef code(out):\n    from unlearn import provenance\n    write(out)\n")
-        file.write("    log.info(provenance.record()['code'])\n")
-    digest = Sources(ROOT / "src", ROOT / "workflow/scripts").digest("split.py", "unlearn.stages.split")
-    assert digest in launch("code", digest).log
+    assert Sources(tmp_path / "unlearn").digest("unlearn.stages.code") in launch("code").log
 
 
 def test_auto_becomes_a_device(launch):
-    log = launch("greet", name="you", device="auto").log
-    assert "hello you on cpu" in log or "hello you on cuda" in log
+    log = launch("compute", inputs={"given": "unlearn/run.py"}, device="auto").log
+    assert "computing on cpu" in log or "computing on cuda" in log
 
 
 def test_cuda_is_not_replaced_in_silence(launch):
-    done = launch("greet", name="you", device="cuda")
+    done = launch("compute", inputs={"given": "unlearn/run.py"}, device="cuda")
     if done.returncode == 0:
-        assert "hello you on cuda" in done.log
+        assert "computing on cuda" in done.log
     else:
         assert "this machine has no CUDA device" in done.stderr
+
+
+def test_a_job_that_reads_nothing_needs_no_gpu(launch):
+    assert "computing on cpu" in launch("compute", device="cuda").log

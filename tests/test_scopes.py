@@ -78,13 +78,13 @@ def test_unknown_scopes_are_refused(net, scope):
         scopes.members(net, scope)
 
 
-def test_models_without_three_stages_are_refused(spec):
+def test_models_without_three_groups_are_refused(spec):
     shallow = {**spec.args, "depth": 2} if "depth" in spec.args else {"layers": [1, 1], "channels": [4, 4]}
-    with pytest.raises(ScopeError, match="stages between stem and head, needs 3"):
+    with pytest.raises(ScopeError, match="groups between stem and head, needs 3"):
         scopes.members(create(dataclasses.replace(spec, args=shallow), 0), "last")
 
 
-def test_models_that_do_not_say_their_stages_are_refused(spec):
+def test_models_that_do_not_say_their_groups_are_refused(spec):
     with pytest.raises(ScopeError, match="does not say how its parameters group"):
         scopes.members(Classifier(nn.Linear(2, 2), spec), "last")
 
@@ -109,16 +109,26 @@ def test_a_model_frozen_before_can_move_again(net, make_context):
         assert moved(net, before)
 
 
-def test_the_frozen_prefix_has_no_graph(net):
-    """Its activations are plain tensors, those from the scope on carry gradients."""
+def test_layers_before_the_scope_run_without_autograd(net):
+    """They leave plain tensors and store none for a backward pass; the layers of the scope do both."""
     scopes.freeze(net, "last")
     scopes.train(net)
-    graphs = []
+    graphs, stored, per_block = [], [], []
+
+    def note(module, inputs, output):
+        graphs.append(output.requires_grad)
+        per_block.append(len(stored))
+        stored.clear()
+
     for block in (m for name, m in net.named_modules() if re.fullmatch(r"net\.(layer|blocks\.)\d", name)):
-        block.register_forward_hook(lambda module, inputs, output: graphs.append(output.requires_grad))
-    net(torch.rand(2, *net.spec.shape)).sum().backward()
+        block.register_forward_hook(note)
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: stored.append(tensor) or tensor, lambda tensor: tensor
+    ):
+        net(torch.rand(2, *net.spec.shape)).sum().backward()
     assert graphs == sorted(graphs)
     assert set(graphs) == {False, True}
+    assert [count > 0 for count in per_block] == graphs
     frozen = [p for name, p in net.named_parameters() if name not in scopes.members(net, "last")]
     assert not any(p.requires_grad or p.grad is not None for p in frozen)
 

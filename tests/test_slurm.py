@@ -42,8 +42,8 @@ settings:
   samples: {test: 40, retain: 20, forget: 20}
   analysis: {resamples: 100}
 """
-MODELS = [f"results/pretrained/net/seed{seed}/model.safetensors" for seed in range(4)]
-RETRAINED = "results/runs/net/random10/retrain-all/seed0/model.safetensors"
+MODELS = [f"results/digits/pretrained/net/seed{seed}/model.safetensors" for seed in range(4)]
+RETRAINED = "results/digits/runs/net/random10/retrain-all/seed0/model.safetensors"
 SECONDS = 400  # for Snakemake to end
 
 
@@ -90,9 +90,9 @@ def test_study_is_that_of_one_machine(submitted, local):
     packed = ["--groups", "predict=look", "probe=look", "--group-components", "look=8", "--cores", "1"]
     done = copy.snakemake("all", *packed)
     assert done.returncode == 0, done.stdout + done.stderr
-    reference = local.root / "results"
-    others = [str(Path(model).parent.relative_to("results")) for model in MODELS[1:]]
-    found = differences(reference, copy.root / "results")
+    reference = local.root / "results/digits"
+    others = [str(Path(model).parent.relative_to("results/digits")) for model in MODELS[1:]]
+    found = differences(reference, copy.root / "results/digits")
     assert [difference for difference in found if not any(other in difference for other in others)] == []
     jobs = copy.jobs()
     assert {job["Partition"] for job in jobs} == {"cpu"}
@@ -107,15 +107,15 @@ def pretraining(copy: Submitted) -> dict[str, list[dict[str, str]]]:
     found = {model: [] for model in MODELS}
     for job in copy.jobs():
         seed = job["Comment"].removeprefix("rule_pretrain_wildcards_net_")
-        found[f"results/pretrained/net/seed{seed}/model.safetensors"].append(job)
+        found[f"results/digits/pretrained/net/seed{seed}/model.safetensors"].append(job)
     return found
 
 
 def log_of(copy: Submitted, model: str) -> str:
     """What the last job that was to make a model has logged."""
-    folder = Path(model).parent.relative_to("results")
-    pretraining = copy.root / "logs" / folder.with_suffix(".log")
-    training = copy.root / "logs" / folder.relative_to(folder.parts[0]) / "unlearn.log"
+    folder, logs = Path(model).parent.relative_to("results/digits"), copy.root / "logs/digits"
+    pretraining = logs / folder.with_suffix(".log")
+    training = logs / folder.relative_to(folder.parts[0]) / "unlearn.log"
     return "".join(log.read_text() for log in (pretraining, training) if log.exists())
 
 
@@ -228,14 +228,14 @@ def test_failing_job_names_its_log_and_only_models_take_a_gpu(submitted):
     running = {}
     for key, copy in copies.items():
         copy.name(lines[key])
-        running[key] = copy.start(MODELS[0], "results/radii.parquet", "--retries", "0")
+        running[key] = copy.start(MODELS[0], "results/digits/radii.parquet", "--retries", "0")
     for key, copy in copies.items():
         assert ended(copy, running[key]) == 1
         grid, pretrain = sorted(copy.jobs(), key=lambda job: job["Comment"])
         assert (pretrain["Partition"], pretrain[key], pretrain["JobState"]) == ("gpu", "gres:gpu:fake:1", "FAILED")
         assert (grid["Partition"], grid["JobState"]) == ("cpu", "COMPLETED")
         assert not {"TresPerJob", "TresPerNode"} & set(grid)
-        assert "logs/pretrained/net/seed0.log" in copy.output
+        assert "logs/digits/pretrained/net/seed0.log" in copy.output
         assert pretrain["StdOut"] in copy.output
-        assert "this machine has no CUDA device" in (copy.root / "logs/pretrained/net/seed0.log").read_text()
+        assert "this machine has no CUDA device" in (copy.root / "logs/digits/pretrained/net/seed0.log").read_text()
         assert not (copy.root / MODELS[0]).exists()

@@ -293,22 +293,46 @@ def test_stages_see_only_what_they_depend_on(config, schema):
     config["settings"]["archs"]["resnet"]["label"] = "R"
     after = Study(config, schema)
     assert of_models(after) == before
-    assert after.grid_settings() == {"linf": {"eps": [0.2], "headline": 0.2}}
+    assert after.radii_settings() == {"linf": {"eps": [0.2], "headline": 0.2}}
     assert after.report_settings()["labels"]["resnet"] == "R"
 
 
 def test_an_attack_by_another_norm_leaves_the_radii_that_are_given(config, schema):
     """Otherwise it would remake the grid, and with it every attack."""
-    before = Study(config, schema).grid_settings()
+    before = Study(config, schema).radii_settings()
     assert set(before) == {"linf", "l2"}
     config["attacks"].append("pgd_l2")
-    assert Study(config, schema).grid_settings() == before
+    assert Study(config, schema).radii_settings() == before
     config["settings"]["datasets"]["digits"]["eps"]["l2"] = "calibrate"
-    assert Study(config, schema).grid_settings() == {**before, "l2": None}
+    assert Study(config, schema).radii_settings() == {**before, "l2": None}
     config["attacks"].remove("pgd_l2")
     study = Study(config, schema)
-    assert study.grid_settings() == {"linf": before["linf"]}
+    assert study.radii_settings() == {"linf": before["linf"]}
     assert study.calibration == []
+
+
+@pytest.mark.parametrize(
+    ("source", "paths"),
+    [
+        ({"name": "digits"}, []),
+        ({"name": "torchvision", "dataset": "svhn", "root": "x"}, ["x/train_32x32.mat", "x/test_32x32.mat"]),
+        ({"name": "torchvision", "dataset": "cifar10"}, ["data/cifar-10-batches-py"]),
+        ({"name": "imagefolder", "root": "images"}, ["images"]),
+        ({"name": "parquet", "train": "a.parquet", "test": "b.parquet"}, ["a.parquet", "b.parquet"]),
+    ],
+)
+def test_what_a_data_set_is_read_from(config, schema, source, paths, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    set_at(config, f"{DIGITS}.source", source)
+    assert Study(config, schema).dataset_sources() == paths
+
+
+def test_what_a_forget_set_is_read_from(config, schema, tmp_path):
+    (tmp_path / "ids.txt").write_text("1\n")
+    config["settings"]["forgets"]["listed"] = {"kind": "ids", "file": str(tmp_path / "ids.txt")}
+    study = Study(config, schema)
+    assert study.split_sources("listed") == [str(tmp_path / "ids.txt")]
+    assert study.split_sources("random10") == study.split_sources("class3") == []
 
 
 def test_settings_do_not_depend_on_the_order_of_keys(config, schema):
@@ -327,7 +351,7 @@ def test_a_method_may_restrict_the_kinds_of_forget_set(config, schema, monkeypat
     original = plugins.declaration("methods", "bs")
     restricted = plugins.Declaration(original.settings, {"FORGET_KINDS": ("class",)}, "")
     real = plugins.declaration
-    monkeypatch.setattr(registry, "declaration", lambda kind, name: restricted if name == "bs" else real(kind, name))
+    monkeypatch.setattr(plugins, "declaration", lambda kind, name: restricted if name == "bs" else real(kind, name))
     with pytest.raises(ConfigError, match=r"settings\.forgets\.random10: method 'bs' is not defined for kind 'random'"):
         Study(config, schema)
     Study({**config, "forgets": ["class3"]}, schema)

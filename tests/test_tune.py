@@ -1,6 +1,7 @@
 """Tuning: the same number of tries for every method, judged by distance to exact retraining."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from unlearn.config.study import Study
 from unlearn.io import tables
 from unlearn.io.schema.predictions import PREDICTIONS
 from unlearn.io.schema.tuning import TUNING
-from unlearn.run import CONTROLS
+from unlearn.run import CONTROLS, Run
 
 METHODS = [name for name in plugins.names("methods") if name not in CONTROLS]
-RUN = {"arch": "net", "forget": "ten", "method": "cf", "scope": "all", "seed": 1000}
+RUN = Run("net", "ten", "cf", "all", 1000)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -36,7 +37,7 @@ def test_every_method_declares_seven_tries_that_its_settings_allow(name):
 def tuned(architecture, dataset, split, tmp_path):
     """``tuned(values)``: the path of the tuning table of CF's learning rate on a tiny model."""
     from unlearn.io.progress import NOTHING
-    from unlearn.stages import predict, train, tune
+    from unlearn.stages import predict, pretrain, tune, unlearn
 
     recipe = {"model": architecture, "method": {"epochs": 2, "batch_size": 16, "lr": 0.05}, **EXECUTION}
 
@@ -44,14 +45,15 @@ def tuned(architecture, dataset, split, tmp_path):
         return [str(tmp_path / name / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
 
     original, retrained = out("original")[0], out("retrain")[0]
-    train.pretrain(dataset, *out("original"), str(tmp_path / "snapshots"), "net", 1000, recipe, 0, "cpu")
-    train.unlearn({**RUN, "method": "retrain"}, dataset, split, None, None, *out("retrain"), recipe, "cpu")
+    pretrain.pretrain(RUN, dataset, *out("original"), str(tmp_path / "snapshots"), recipe, 0, "cpu")
+    reference_run = replace(RUN, method="retrain")
+    unlearn.unlearn(reference_run, dataset, split, *out("retrain"), recipe, "cpu")
     reference = str(tmp_path / "predictions.parquet")
-    predict.predict({**RUN, "method": "retrain"}, retrained, dataset, split, reference, "cpu")
+    predict.predict(reference_run, retrained, dataset, split, reference, "cpu")
 
     def run(values, progress=NOTHING):
         path = str(tmp_path / "tuning.parquet")
-        settings = {"method": {"epochs": 1, "batch_size": 16}, "grid": {"lr": values}, **EXECUTION}
+        settings = {"method": {"epochs": 1, "batch_size": 16}, "tuning_grid": {"lr": values}, **EXECUTION}
         tune.tune(RUN, dataset, split, original, reference, path, settings, "cpu", progress)
         return path
 
@@ -59,7 +61,7 @@ def tuned(architecture, dataset, split, tmp_path):
 
 
 def test_the_nearest_to_retraining_is_chosen(tuned):
-    from unlearn.stages.train import chosen
+    from unlearn.stages.unlearn import chosen
 
     path = tuned([0.0, 0.01, 0.1])
     found = tables.read(TUNING, path).to_pandas()
@@ -135,5 +137,5 @@ def test_tuned_methods_and_their_grids(config, schema):
     study = Study(config, schema)
     assert {(run.arch, run.method) for run in study.tunings} == {(a, m) for a in config["archs"] for m in ("cf", "bs")}
     assert {run.seed for run in study.tunings} == {1000}
-    sgd, adaptive = (study.tuning_settings(arch, "cf")["grid"]["lr"] for arch in ("resnet", "vit"))
+    sgd, adaptive = (study.tuning_settings(arch, "cf")["tuning_grid"]["lr"] for arch in ("resnet", "vit"))
     assert math.isclose(max(sgd) / max(adaptive), 10)

@@ -29,8 +29,8 @@ from unlearn.io.schema.shadow import SHADOW
 from unlearn.io.schema.split import SPLIT
 from unlearn.io.schema.tuning import TUNING
 from unlearn.io.schema.ulira import ULIRA
-from unlearn.run import Run
-from unlearn.stages.shadow_split import shadow_split
+from unlearn.run import REFERENCE, Run
+from unlearn.stages.shadow_split import ShadowSettings, shadow_split
 from unlearn.stages.split import SplitError
 
 CELL = {"arch": "net", "method": "cf", "scope": "all"}
@@ -253,7 +253,7 @@ def shadow_splits(dataset, tmp_path):
 
     def make(shadow, name="shadow", source=dataset, **settings):
         paths = [str(tmp_path / f"{name}{shadow}-{part}.parquet") for part in ("half", "split")]
-        shadow_split(source, *paths, shadow, {"fraction": 0.5, "seed": 2000, **settings})
+        shadow_split(source, *paths, shadow, ShadowSettings(**{"fraction": 0.5, "seed": 2000, **settings}))
         return paths
 
     return make
@@ -290,25 +290,26 @@ def test_a_shadow_must_forget_something_and_keep_something(shadow_splits, fracti
 def shadows(architecture, dataset, shadow_splits, tmp_path):
     """``shadows(method, number)``: the shadow table of a tiny model, as a frame, for any ``source``
     dataset; ``shadows.pretrained(number)``: the path of its weights before it forgot."""
-    from unlearn.stages import train
     from unlearn.stages.shadow import shadow
+    from unlearn.stages.unlearn import unlearn
+    from unlearn.training.artifacts import TrainingSettings
 
-    recipe = {"model": architecture, "method": {"epochs": 2, "batch_size": 8, "lr": 0.05}, **EXECUTION}
-    own = {"retrain": recipe, "original": {"method": {}, **EXECUTION}}
-    own["cf"] = {"method": {"epochs": 1, "batch_size": 8, "lr": 0.05}, **EXECUTION}
+    recipe = TrainingSettings(model=architecture, method={"epochs": 2, "batch_size": 8, "lr": 0.05}, **EXECUTION)
+    own = {"retrain": recipe, "original": TrainingSettings(method={}, **EXECUTION)}
+    own["cf"] = TrainingSettings(method={"epochs": 1, "batch_size": 8, "lr": 0.05}, **EXECUTION)
 
     def pretrained(number, source=dataset, name="a"):
         out = [str(tmp_path / f"{name}{number}" / file) for file in ("model.safetensors", "history", "cost")]
-        run = {"arch": "net", "forget": "half", "method": "retrain", "scope": "all", "seed": 2000 + number}
-        train.unlearn(run, source, shadow_splits(number, name)[0], None, None, *out, recipe, "cpu")
+        run = Run("net", "half", "retrain", "all", 2000 + number)
+        unlearn(run, source, shadow_splits(number, name)[0], *out, recipe, "cpu")
         return out[0]
 
     def make(method, number, source=dataset, name="a", scope="all", settings=None, tuning=None):
         out = str(tmp_path / f"{name}{number}-{method}.parquet")
-        run = {"arch": "net", "forget": "shadow", "method": method, "scope": scope, "seed": 2000 + number}
-        original = None if (method, scope) == ("retrain", "all") else pretrained(number, source, name)
+        run = Run("net", "shadow", method, scope, 2000 + number)
+        original = None if (method, scope) == REFERENCE else pretrained(number, source, name)
         split = shadow_splits(number, name)[1]
-        shadow(run, number, source, split, original, tuning, out, settings or own[method], "cpu")
+        shadow(run, number, source, split, out, settings or own[method], "cpu", original, tuning)
         return tables.read(SHADOW, out).to_pandas()
 
     make.pretrained, make.recipe = pretrained, recipe
@@ -364,11 +365,18 @@ def test_a_shadow_is_deterministic_and_unlike_others(shadows):
 
 def test_pretraining_on_a_half_is_pretraining_without_the_other(shadows, shadow_splits, edited, tmp_path):
     from unlearn.models import checkpoint
-    from unlearn.stages import train
+    from unlearn.stages.pretrain import pretrain
 
     unseen = roles(shadow_splits(0, "a")[0])["unseen"]
     out = [str(tmp_path / "plain" / file) for file in ("model.safetensors", "history", "cost", "snapshots")]
-    train.pretrain(edited("smaller", "split", unseen, "test"), *out, "net", 2000, shadows.recipe, 0, "cpu")
+    pretrain(
+        Run("net", "none", "pretrain", "all", 2000),
+        edited("smaller", "split", unseen, "test"),
+        *out,
+        shadows.recipe,
+        0,
+        "cpu",
+    )
     plain, own = (checkpoint.load(path).state_dict() for path in (out[0], shadows.pretrained(0)))
     assert all((own[name] == plain[name]).all() for name in plain)
 
@@ -383,14 +391,16 @@ def test_only_exact_retraining_never_saw_what_it_forgets(shadows, shadow_splits,
 
 
 def test_a_shadow_takes_the_settings_that_tuning_chose(shadows, tmp_path):
+    from unlearn.training.artifacts import TrainingSettings
+
     path, tried = tmp_path / "tuning.parquet", {"parameter": ["lr", "lr"], "value": [0.001, 0.5]}
     measured = {key: [0.5, 0.1] for key in ("ua", "ra", "ta", "mia_efficacy", "distance")}
     tables.write(TUNING, path, {**tried, **measured, "failure": [None, None], "chosen": [False, True]}, {},
         Run("net", "ten", "cf", "all", 1000),
     )  # fmt: skip
     values = {"epochs": 1, "batch_size": 8}
-    tuned = shadows("cf", 0, settings={"method": values, **EXECUTION}, tuning=path)
-    given = shadows("cf", 0, settings={"method": {**values, "lr": 0.5}, **EXECUTION}, name="b")
+    tuned = shadows("cf", 0, settings=TrainingSettings(method=values, **EXECUTION), tuning=path)
+    given = shadows("cf", 0, settings=TrainingSettings(method={**values, "lr": 0.5}, **EXECUTION), name="b")
     pd.testing.assert_frame_equal(tuned, given)
 
 

@@ -19,9 +19,9 @@ RUNS = {("original", "all"), ("retrain", "all"), ("cf", "last"), ("cf", "all"), 
 def study(tmp_path_factory) -> Copy:
     """Made in batches of runs, as large studies are."""
     copy = Copy(tmp_path_factory.mktemp("project"), TINY)
-    copy.run("--batch", "collect=1/2", "results/metrics.parquet")
-    assert len(list(copy.root.glob("results/runs/**/metrics.parquet"))) in (3, 4)  # half, and exact retraining
-    copy.run("--batch", "collect=2/2", "results/metrics.parquet")
+    copy.run("--batch", "collect=1/2", "results/digits/metrics.parquet")
+    assert len(list(copy.root.glob("results/digits/runs/**/metrics.parquet"))) in (3, 4)  # half, and exact retraining
+    copy.run("--batch", "collect=2/2", "results/digits/metrics.parquet")
     copy.run("all")
     return copy
 
@@ -29,18 +29,18 @@ def study(tmp_path_factory) -> Copy:
 def test_every_product_is_there(study):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     figures = {f"{name}.{kind}" for name in config["figures"] for kind in ("pdf", "png", "csv")}
-    assert {path.name for path in (study.root / "results/figures").glob("[!.]*")} == figures
-    pages = {path.name for path in (study.root / "results/tables").glob("[!.]*")}
+    assert {path.name for path in (study.root / "results/digits/figures").glob("[!.]*")} == figures
+    pages = {path.name for path in (study.root / "results/digits/tables").glob("[!.]*")}
     assert pages == {"main.csv", "main.md", "main.tex", "verdicts.md"}
     for name in figures:
-        assert (study.root / "results/figures" / name).stat().st_size > 100
-    metrics = pd.read_parquet(study.root / "results/metrics.parquet")
+        assert (study.root / "results/digits/figures" / name).stat().st_size > 100
+    metrics = pd.read_parquet(study.root / "results/digits/metrics.parquet")
     assert set(zip(metrics["method"], metrics["scope"], strict=True)) == RUNS
     assert metrics["value"].notna().all()
 
 
 def test_reference_is_at_zero_gap(study):
-    found = pd.read_parquet(study.root / "results/comparisons.parquet")
+    found = pd.read_parquet(study.root / "results/digits/comparisons.parquet")
     assert (found.loc[found["method"] == "retrain", "gap"] == 0).all()
     assert (found.loc[found["method"] == "original", "gap"] != 0).any()
 
@@ -53,9 +53,9 @@ def test_nothing_reruns_without_a_change(study):
 
 
 def test_deleted_figure_is_redrawn_alone(study):
-    (study.root / "results/figures/cost.pdf").unlink()
+    (study.root / "results/digits/figures/cost.pdf").unlink()
     assert study.planned("all") == {"Figure: cost"}
-    study.run("results/figures/cost.pdf")
+    study.run("results/digits/figures/cost.pdf")
     assert study.planned("all") == set()
 
 
@@ -91,10 +91,10 @@ def test_guide_adds_a_method_with_one_file_and_one_line(study):
         made = {job for job in planned if job.startswith(("Unlearn", "Pretrain", "Retrain"))}
         assert made == {f"Unlearn: {name} on {scope} layers of net, random10, seed 0" for scope in ("last", "all")}
         study.run("all")
-        assert name.upper() in (study.root / "results/tables/main.md").read_text()
-        assert name in (study.root / "results/figures/overview.csv").read_text()
+        assert name.upper() in (study.root / "results/digits/tables/main.md").read_text()
+        assert name in (study.root / "results/digits/figures/overview.csv").read_text()
     finally:
         added.unlink()
         config.write_text(TINY)
     study.run("all")
-    assert name.upper() not in (study.root / "results/tables/main.md").read_text()
+    assert name.upper() not in (study.root / "results/digits/tables/main.md").read_text()

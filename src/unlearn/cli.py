@@ -1,4 +1,4 @@
-"""The command ``unlearn``: explain, verify and export results. Run it in the folder that the workflow runs in."""
+"""The command ``unlearn``."""
 
 import argparse
 import signal
@@ -6,22 +6,58 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from unlearn import __version__
+from unlearn.config import plugins
+from unlearn.config.settings import ConfigError
+
+ABOUT = "List what a config may name; explain, verify and export results."
+NOTES = """\
+examples:
+  unlearn list methods                                  what `methods:` in config.yaml may name
+  unlearn explain results/digits/figures/cost.pdf       what this figure was made from
+  unlearn verify results/digits                         whether every result is as it was made
+  unlearn export results/digits digits.tar.gz           tables, figures and records, to hand on
+  snakemake --cores 8 all                               runs the study of config.yaml
+
+Paths of results are relative to the folder that the workflow ran in; run the command there.
+
+exit status:
+  0  done
+  1  `verify` read all results, and some are not as their records say
+  2  the command could not be carried out; one line on stderr says why
+"""
+
 
 def script() -> int:
-    """``main`` as a process of its own, which ends like any other command when nobody reads on (``| head``):
-    quietly, by SIGPIPE, status 141 in a shell."""
+    """Run ``main`` as a process of its own. If its reader goes away (``| head``), SIGPIPE ends it without a message,
+    as it ends other commands (status 141 in a shell)."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0, 1 if ``verify`` found something, 2 for what cannot be done."""
-    parser = argparse.ArgumentParser(prog="unlearn", description=__doc__)
+    """Run one command and return its exit status; ``NOTES`` documents it."""
+    given = _parser().parse_args(arguments)
+    try:
+        return given.run(given)
+    except (RuntimeError, OSError, ConfigError) as error:
+        print(f"unlearn: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="unlearn", description=ABOUT, epilog=NOTES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("list", help="the plug-ins of a kind, each with the first line of its description")
+    command.add_argument("kind", choices=plugins.KINDS)
+    command.set_defaults(run=_list)
     command = commands.add_parser("explain", help="what a result was made from, back to the data set")
     command.add_argument("artifact", help="a file under results/")
     command.set_defaults(run=_explain)
-    command = commands.add_parser("verify", help="read all results and hold them against their records")
+    command = commands.add_parser("verify", help="read all results and compare them with their records")
     command.add_argument("results", help="a folder of results")
     command.set_defaults(run=_verify)
     command = commands.add_parser("export", help="tables, figures and records as one archive, without weights and data")
@@ -29,12 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("archive", help="a new file, NAME.tar.gz")
     command.add_argument("--config", action="append", default=[], help="a config file to add; may be repeated")
     command.set_defaults(run=_export)
-    given = parser.parse_args(arguments)
-    try:
-        return given.run(given)
-    except (RuntimeError, OSError) as error:
-        print(f"unlearn: {error}", file=sys.stderr)
-        return 2
+    return parser
+
+
+# Each imports what it needs, so that the others start in a tenth of a second.
+
+
+def _list(given: argparse.Namespace) -> int:
+    names = plugins.names(given.kind)
+    for name in names:
+        first, *_ = plugins.declaration(given.kind, name).doc.splitlines() or [""]
+        print(f"{name:{max(map(len, names))}}  {first}".rstrip())
+    return 0
 
 
 def _explain(given: argparse.Namespace) -> int:

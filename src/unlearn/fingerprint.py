@@ -1,11 +1,12 @@
 """Fingerprints: one text for all the code that makes a result.
 
-Snakemake does not see edits in imported modules and compares scripts by time stamp. A fingerprint is a digest of
-syntax trees without comments and docstrings, so ``touch``, a checkout and prose leave it as it is. It covers a stage,
-the plug-in that the stage loads, and every module of this package that they import, whole.
+Snakemake does not see edits in imported modules and compares scripts by time stamp. A fingerprint covers a stage, the
+plug-in that the stage loads, and every module of this package that they import, whole. It is a digest of syntax trees
+without statements that do nothing (docstrings, ``pass``), so that comments, docstrings, ``touch`` and a checkout leave
+it as it is.
 
-Two things are left out. A module that is loaded by name (a plug-in, the declaration of a table) cannot be seen in the
-imports, so the caller names it as a root. The top ``unlearn/__init__.py`` holds the version alone.
+A module that is imported by a computed name (a plug-in, the declaration of a table) cannot be seen, so the caller names
+it as a root. The top ``unlearn/__init__.py`` is left out: it holds the version alone.
 """
 
 import ast
@@ -13,6 +14,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 PACKAGE = "unlearn"
 
@@ -21,20 +23,29 @@ class StaleCode(RuntimeError):
     """The code was edited after the job was planned."""
 
 
+class Code(NamedTuple):
+    """What one file holds: a digest of its statements, and the dotted paths that it imports anywhere."""
+
+    digest: str
+    imports: tuple[str, ...]
+
+
 class Sources:
     """The modules of the package in ``folder``; by default of the package that runs."""
 
     def __init__(self, folder: Path = Path(__file__).parent):
         self.folder = Path(folder)
+        self._code = cache(self._read)  # a job's fingerprint is of one moment
 
     def digest(self, *roots: str) -> str:
         """The fingerprint of the modules ``roots``, followed by their names, so that a job can compute it again.
 
-        Raises KeyError for a module that does not exist, and SyntaxError naming the file for one that is not Python.
+        Raises KeyError for a root that does not exist, and SyntaxError naming file and line for a module that is
+        not Python.
         """
         total = hashlib.sha256()
         for module in sorted(self.closure(*roots)):
-            total.update(f"{module} {self._parsed(module)[0]}\n".encode())
+            total.update(f"{module} {self._code(module).digest}\n".encode())
         return " ".join([total.hexdigest()[:16], *roots])
 
     def verify(self, digest: str) -> None:
@@ -44,61 +55,69 @@ class Sources:
             raise StaleCode("the code was edited after this run was started; start it again")
 
     def closure(self, *roots: str) -> set[str]:
-        """The roots and all modules of this package that they import, directly or not, at any place in the code."""
-        found: set[str] = set()
-        queue = [module for root in roots for module in self._loaded(root)]
-        for root in roots:
-            self._path(root)
+        """The roots, the packages around them, and all modules of this package that these import, directly or not."""
+        if missing := [root for root in roots if not self._path(root)]:
+            raise KeyError(missing[0])
+        reached: set[str] = set()
+        queue = list(roots)
         while queue:
-            module = queue.pop()
-            if module not in found:
-                found.add(module)
-                queue += self._parsed(module)[1]
-        return found
+            # Importing a.b.c runs a, a.b and a.b.c; what is last may also be a name in the module a.b.
+            parts = queue.pop().split(".")
+            for depth in range(2, len(parts) + 1):
+                module = ".".join(parts[:depth])
+                if module not in reached and self._path(module):
+                    reached.add(module)
+                    queue += self._code(module).imports
+        return reached
 
-    def _path(self, module: str) -> Path:
-        base = self.folder.joinpath(*module.split(".")[1:])
-        for path in (base.with_suffix(".py"), base / "__init__.py"):
-            if module.startswith(f"{PACKAGE}.") and path.is_file():
-                return path
-        raise KeyError(module)
+    def _path(self, module: str) -> Path | None:
+        """The file of a module. As for Python itself, a package comes before a module of its name."""
+        package, *parts = module.split(".")
+        base = self.folder.joinpath(*parts)
+        paths = (base / "__init__.py", base.with_suffix(".py")) if package == PACKAGE and parts else ()
+        return next((path for path in paths if path.is_file()), None)
 
-    @cache  # noqa: B019 (one instance per process)
-    def _parsed(self, module: str) -> tuple[str, frozenset[str]]:
-        """The digest of a module, and the modules that it imports."""
+    def _read(self, module: str) -> Code:
         path = self._path(module)
         try:
-            tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+            return parsed(path.read_bytes(), module if path.name == "__init__.py" else module.rpartition(".")[0])
         except SyntaxError as error:
             raise SyntaxError(f"{path}, line {error.lineno}: {error.msg}") from None
-        home = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        imported = frozenset(name for path in _imports(tree, home) for name in self._loaded(path))
-        for node in ast.walk(tree):
-            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            if documented and ast.get_docstring(node, clean=False) is not None:
-                node.body = node.body[1:] or [ast.Pass()]
-        return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imported
-
-    def _loaded(self, path: str) -> list[str]:
-        """The modules of this package that importing a dotted path runs."""
-        parts = path.split(".")
-        steps = [".".join(parts[:depth]) for depth in range(2, len(parts) + 1)] if parts[0] == PACKAGE else []
-        return [module for module in steps if self._exists(module)]
-
-    def _exists(self, module: str) -> bool:
-        try:
-            return bool(self._path(module))
-        except KeyError:
-            return False
+        except ValueError as error:  # a null byte, before Python 3.12
+            raise SyntaxError(f"{path}: {error}") from None
 
 
-def _imports(tree: ast.Module, home: str) -> Iterator[str]:
-    """The dotted paths that a module's imports may run, for a module in the package ``home``."""
+@cache
+def parsed(source: bytes, package: str) -> Code:
+    """The code of a file whose relative imports start in ``package``. Bytes, since Python decodes them as UTF-8,
+    or as the file declares, whatever the locale."""
+    tree = ast.parse(source)
+    return Code(hashlib.sha256(repr(_statements(tree)).encode()).hexdigest(), tuple(_imports(tree, package)))
+
+
+def _statements(node: Any) -> Any:
+    """A syntax tree as nested lists. What is empty is left out, so that the lists are the same on every Python."""
+    match node:
+        case ast.JoinedStr(values=parts):  # Python 3.12.1 puts an empty text behind f"{a:{b}}"
+            return ["JoinedStr", *(_statements(part) for part in parts if getattr(part, "value", None) != "")]
+        case ast.AST():
+            fields = [(name, _statements(value)) for name, value in ast.iter_fields(node)]
+            return [type(node).__name__, *(field for field in fields if field[1] not in (None, []))]
+        case list():
+            return [_statements(item) for item in node if not _idle(item)]
+    return node
+
+
+def _idle(node: Any) -> bool:
+    """Whether a statement does nothing: ``pass``, or a constant alone, such as a docstring."""
+    return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
-            case ast.Import():
-                yield from (alias.name for alias in node.names)
-            case ast.ImportFrom():
-                parts = home.split(".")[: len(home.split(".")) - node.level + 1] if node.level else []
-                source = ".".join([*parts, *([node.module] if node.module else [])])
-                yield from (f"{source}.{alias.name}" for alias in node.names)
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                above = package.split(".")[: package.count(".") + 2 - level] if level else []
+                yield from (".".join([*above, *([module] if module else []), alias.name]) for alias in names)

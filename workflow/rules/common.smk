@@ -132,6 +132,13 @@ def settings(kind, *names):
     )
 
 
+def sources(kind, *names):
+    """Params: the files and folders that these settings name, which the job's record describes."""
+    return lambda wildcards: getattr(STUDY, f"{kind}_sources")(
+        *(wildcards[name] for name in names)
+    )
+
+
 def named(wildcard):
     """Params: the value of a wildcard."""
     return lambda wildcards: wildcards[wildcard]
@@ -263,9 +270,3 @@ def calibration(_):
             for arch, seed in STUDY.calibration
         ],
     }
-
-
-def forget_list(wildcards):
-    """The file of ids that a forget set is read from, if it is of that kind; its settings name it."""
-    chosen = STUDY.split_settings(wildcards.forget)
-    return [chosen["file"]] if chosen["kind"] == "ids" else []

@@ -7,6 +7,7 @@ rule dataset:
         "../../environment.yml"
     params:
         settings=settings("dataset"),
+        sources=sources("dataset"),
         code=code("dataset"),
     message:
         "Dataset: {params.settings[name]}"
@@ -36,7 +37,6 @@ rule radii:
 
 rule split:
     input:
-        forget_list,
         dataset="<results>/dataset.parquet",
     output:
         out="<results>/splits/{forget}.parquet",
@@ -47,6 +47,7 @@ rule split:
     params:
         forget=named("forget"),
         settings=settings("split", "forget"),
+        sources=sources("split", "forget"),
         code=code("split"),
     message:
         "Split: what {wildcards.forget} forgets"

@@ -7,10 +7,9 @@ steps instead of 100, lets Square follow a rescaled schedule, and is seeded by t
 
 import torchattacks
 
+from unlearn.api.attacks import Attack, Natural, Target, dataclass
 from unlearn.attacks.cascade import fab
 from unlearn.attacks.square import square
-from unlearn.config.settings import Natural, dataclass
-from unlearn.evaluation.attack_search import Attack, Target
 
 THREAT_NORM = "linf"
 CATEGORY = "ensemble"

@@ -9,8 +9,7 @@ AutoAttack, and at what cost, is measured in docs/benchmarks.md.
 
 import torchattacks
 
-from unlearn.config.settings import Natural, dataclass
-from unlearn.evaluation.attack_search import Attack, Target
+from unlearn.api.attacks import Attack, Natural, Target, dataclass
 
 THREAT_NORM = "linf"
 CATEGORY = "ensemble"

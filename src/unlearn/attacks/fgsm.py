@@ -2,8 +2,7 @@
 
 import torchattacks
 
-from unlearn.config.settings import dataclass
-from unlearn.evaluation.attack_search import Attack, Target
+from unlearn.api.attacks import Attack, Target, dataclass
 
 THREAT_NORM = "linf"
 CATEGORY = "single"

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from unlearn.config.settings import Natural, dataclass
-from unlearn.evaluation.attack_search import Attack, Target
+from unlearn.api.attacks import Attack, Natural, Target, dataclass
 
 THREAT_NORM = "linf"
 CATEGORY = "noise"

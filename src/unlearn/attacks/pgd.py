@@ -6,8 +6,7 @@ ball of eps 0.1 in ten steps and then reports a third too many images as robust.
 
 import torchattacks
 
-from unlearn.config.settings import Natural, Positive, dataclass
-from unlearn.evaluation.attack_search import Attack, Target
+from unlearn.api.attacks import Attack, Natural, Positive, Target, dataclass
 
 THREAT_NORM = "linf"
 CATEGORY = "iterative"

@@ -6,8 +6,7 @@ default of 1e-10 is no small number for a confident model: the step then shrinks
 
 import torchattacks
 
-from unlearn.config.settings import Natural, Positive, dataclass
-from unlearn.evaluation.attack_search import Attack, Target
+from unlearn.api.attacks import Attack, Natural, Positive, Target, dataclass
 
 THREAT_NORM = "l2"
 CATEGORY = "iterative"

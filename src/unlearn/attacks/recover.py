@@ -8,8 +8,7 @@ radius, so only the difference to exact retraining means anything. The iteration
 
 import torchattacks
 
-from unlearn.config.settings import Natural, Positive, dataclass
-from unlearn.evaluation.attack_search import Attack, Target
+from unlearn.api.attacks import Attack, Natural, Positive, Target, dataclass
 
 THREAT_NORM = "linf"
 CATEGORY = "iterative"

@@ -6,8 +6,7 @@ The schedule is the paper's own, as in AutoAttack, not the one that torchattacks
 
 import torchattacks
 
-from unlearn.config.settings import Natural, dataclass
-from unlearn.evaluation.attack_search import Attack, Target
+from unlearn.api.attacks import Attack, Natural, Target, dataclass
 
 THREAT_NORM = "linf"
 CATEGORY = "black box"

@@ -138,7 +138,7 @@ def _parse(path: Path, file: str) -> ast.Module:
 def _check_imports(tree: ast.Module, file: str) -> None:
     """Of this package alone: the process that parses the Snakefile need not have the libraries of jobs."""
     for module, line in _imported(tree):
-        path = ROOT.parent.joinpath(*module.split("."))
+        path = Path(__file__).parents[2].joinpath(*module.split("."))
         if module.startswith("unlearn.") and not path.is_dir() and not path.with_suffix(".py").is_file():
             raise ConfigError(f"{file}, line {line}: there is no module {module}")
 

@@ -16,6 +16,8 @@ __all__ = [
     "Any",
     "Budget",
     "Count",
+    "File",
+    "Folder",
     "Fraction",
     "Literal",
     "Natural",
@@ -45,6 +47,15 @@ class Check:
     holds: Callable[[Any], bool]
 
 
+@dataclass(frozen=True)
+class Source:
+    """Marks a text that names a ``file`` or ``folder`` outside the project, whose content a result depends on."""
+
+    kind: Literal["file", "folder"]
+
+
+File = Annotated[str, Source("file")]
+Folder = Annotated[str, Source("folder")]
 Positive = Annotated[float, Check("greater than 0", lambda v: v > 0)]
 NonNegative = Annotated[float, Check("0 or greater", lambda v: v >= 0)]
 Fraction = Annotated[float, Check("strictly between 0 and 1", lambda v: 0 < v < 1)]
@@ -92,6 +103,15 @@ def build(cls: type, given: Mapping[str, Any], where: str) -> Any:
         return cls(**values)
     except Exception as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def sources(settings: Any) -> list[str]:
+    """The paths that an instance of a plug-in's ``Settings`` names: by settings of type ``File`` or ``Folder``, and by
+    its method ``sources()`` if it has one, for what lies in a folder that it shares with others."""
+    hints = get_type_hints(type(settings), globalns=globals(), include_extras=True)
+    named = [name for name, hint in hints.items() if any(isinstance(m, Source) for m in get_args(hint)[1:])]
+    more = settings.sources() if hasattr(settings, "sources") else ()
+    return [*(getattr(settings, name) for name in named), *more]
 
 
 def convert(value: Any, annotation: Any, where: str) -> Any:

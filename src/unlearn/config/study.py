@@ -86,6 +86,18 @@ class Study:
     def dataset_settings(self) -> dict[str, Any]:
         return canonical(self.dataset["source"])
 
+    def dataset_sources(self) -> list[str]:
+        """The files and folders outside the project that the data set is read from; the job may make one that is not
+        there (a download)."""
+        options = {key: value for key, value in self.dataset["source"].items() if key != "name"}
+        declared = plugins.declaration("data", self.dataset["source"]["name"]).settings
+        return hyper.sources(hyper.build(declared, options, f"settings.datasets.{self.config['dataset']}.source"))
+
+    def split_sources(self, forget: str) -> list[str]:
+        """The files outside the project that a forget set is read from."""
+        chosen = self.split_settings(forget)
+        return [chosen["file"]] if chosen["kind"] == "ids" else []
+
     def split_settings(self, forget: str) -> dict[str, Any]:
         return canonical(self.config["settings"]["forgets"][forget])
 

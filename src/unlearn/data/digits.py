@@ -6,8 +6,7 @@ set has no official split here, so a stratified one is drawn with a fixed seed.
 
 import numpy as np
 
-from unlearn.config.settings import Fraction, Seed, dataclass
-from unlearn.data import DataError, Images, Source
+from unlearn.api.data import DataError, Fraction, Images, Seed, Source, dataclass
 
 
 @dataclass(frozen=True)

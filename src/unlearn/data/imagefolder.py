@@ -2,14 +2,14 @@
 
 ``root/train/<class>/**/*.JPEG``, and for the test split either the same below ``test`` or Tiny-
 ImageNet's ``val/images`` with ``val_annotations.txt`` (file name, class, box; tab separated).
+Hidden files and folders, which file browsers leave behind, are no images and no classes.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from unlearn.config.settings import Natural, dataclass
-from unlearn.data import DataError, Images, Source, decode, stack
+from unlearn.api.data import DataError, Folder, Images, Natural, Source, dataclass, decode, stack
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 CHUNK = 1024
@@ -17,7 +17,7 @@ CHUNK = 1024
 
 @dataclass(frozen=True)
 class Settings:
-    root: str
+    root: Folder
     train: str = "train"
     test: str = "val"
     size: Natural | None = None
@@ -30,11 +30,15 @@ def load(settings: Settings) -> Source:
     train = root / settings.train
     if not train.is_dir():
         raise DataError(f"{train}: no such folder")
-    classes = sorted(folder.name for folder in train.iterdir() if folder.is_dir())
+    classes = sorted(_folders(train))
     if not classes:
         raise DataError(f"{train}: no class folders")
     files = {"train": _by_folder(train, classes), "test": _test_files(root / settings.test, classes)}
     return Source(classes, (chunk for split in files for chunk in _chunks(split, files[split], settings)))
+
+
+def _folders(folder: Path) -> set[str]:
+    return {inner.name for inner in folder.iterdir() if inner.is_dir() and not inner.name.startswith(".")}
 
 
 def _test_files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
@@ -60,13 +64,13 @@ def _test_files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
 def _by_folder(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    if unknown := {f.name for f in folder.iterdir() if f.is_dir()} - set(classes):
+    if unknown := _folders(folder) - set(classes):
         raise DataError(f"{folder}: classes {', '.join(sorted(unknown))} are not in the training folder")
     found = [
         (path, label)
         for label, name in enumerate(classes)
         for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in path.relative_to(folder).parts)
     ]
     if not found:
         raise DataError(f"{folder}: no images")

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from unlearn.config.settings import Budget, Natural, dataclass
-from unlearn.data import DataError, Images, Source, decode, stack
+from unlearn.api.data import Budget, DataError, File, Images, Natural, Source, dataclass, decode, stack
 
 CHUNK = 4096
 
@@ -18,8 +17,8 @@ CHUNK = 4096
 class Settings:
     """``max_train`` and ``max_test`` take the first images of each file only."""
 
-    train: str
-    test: str
+    train: File
+    test: File
     image: str = "img"
     label: str = "label"
     size: Natural | None = None

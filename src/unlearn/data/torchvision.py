@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from unlearn.config.settings import dataclass
-from unlearn.data import DataError, Images, Source
+from unlearn.api.data import DataError, Images, Source, dataclass
 
 
 @dataclass(frozen=True)
@@ -11,6 +10,16 @@ class Settings:
     dataset: Literal["cifar10", "cifar100", "svhn", "fashion-mnist"]
     root: str = "data"
     download: bool = True
+
+    def sources(self) -> list[str]:
+        """What of ``root``, where other data sets may lie too, torchvision reads."""
+        parts = {
+            "cifar10": ["cifar-10-batches-py"],
+            "cifar100": ["cifar-100-python"],
+            "svhn": ["train_32x32.mat", "test_32x32.mat"],
+            "fashion-mnist": ["FashionMNIST/raw"],
+        }
+        return [f"{self.root}/{part}" for part in parts[self.dataset]]
 
 
 def load(settings: Settings) -> Source:

@@ -5,7 +5,8 @@ l's activations over the images of class c. The source leaves the details open; 
 key here, and docs/architecture.md argues the defaults.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import timm.layers as layers
@@ -16,6 +17,17 @@ from unlearn.models.images import ImageSet, to_float
 from unlearn.models.normalization import ProbeError, normalization_layers
 
 LAST = (nn.LayerNorm, nn.RMSNorm, layers.RmsNorm, layers.SimpleNorm)
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """The open choices of the fairness-gap (docs/metrics.md): ``at`` output or input of a layer, ``sigma``
+    channel or pooled, whether ``channels`` are stored, and the ``roles`` of the images."""
+
+    at: str
+    sigma: str
+    channels: bool
+    roles: Sequence[str]
 
 
 class Spread(NamedTuple):

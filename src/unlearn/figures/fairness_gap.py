@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from unlearn.figures import cells, colours, legend, name, panels, seeds
+from unlearn.api.figures import cells, colours, legend, name, panels, seeds
 
 NEEDS = ("comparisons", "metrics")
 MEASURED = ("fairness_gap",)

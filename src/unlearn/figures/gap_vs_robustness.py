@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from unlearn.figures import cells, colours, markers, name, panels, plt
+from unlearn.api.figures import cells, colours, markers, name, panels, plt
 
 NEEDS = ("metrics", "correlations")
 MEASURED = ("fairness_gap", "robust_accuracy")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from unlearn.figures import cells, name, plt, seeds
+from unlearn.api.figures import cells, name, plt, seeds
 
 NEEDS = ("comparisons",)
 MEASURED = ("accuracy",)

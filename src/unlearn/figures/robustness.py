@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from unlearn.figures import cells, colours, errors, legend, name, plt, seeds
+from unlearn.api.figures import cells, colours, errors, legend, name, plt, seeds
 
 NEEDS = ("comparisons",)
 MEASURED = ("robust_accuracy",)

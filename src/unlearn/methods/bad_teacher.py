@@ -19,11 +19,19 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from unlearn.config.settings import Count, NonNegative, Positive, Share, Training, dataclass
-from unlearn.models.classifier import Classifier
-from unlearn.models.images import ImageSet
-from unlearn.training.context import Batch, MethodContext
-from unlearn.training.loop import fit
+from unlearn.api.methods import (
+    Batch,
+    Classifier,
+    Count,
+    ImageSet,
+    MethodContext,
+    NonNegative,
+    Positive,
+    Share,
+    Training,
+    dataclass,
+    fit,
+)
 
 DATA_ROLES = ("retain", "forget")
 TUNING_GRID = {

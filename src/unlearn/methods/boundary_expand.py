@@ -17,11 +17,20 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from unlearn.config.settings import NonNegative, Training, dataclass
-from unlearn.models.classifier import Classifier, ModelError, head
-from unlearn.models.images import to_float
-from unlearn.training.context import Batch, MethodContext
-from unlearn.training.loop import fit, learning_rate, make_optimizer
+from unlearn.api.methods import (
+    Batch,
+    Classifier,
+    MethodContext,
+    ModelError,
+    NonNegative,
+    Training,
+    dataclass,
+    fit,
+    head,
+    learning_rate,
+    make_optimizer,
+    to_float,
+)
 
 DATA_ROLES = ("forget",)
 TUNING_GRID = {

@@ -14,10 +14,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from unlearn.config.settings import NonNegative, Positive, Training, dataclass
-from unlearn.models.classifier import Classifier
-from unlearn.training.context import Batch, MethodContext
-from unlearn.training.loop import fit
+from unlearn.api.methods import Batch, Classifier, MethodContext, NonNegative, Positive, Training, dataclass, fit
 
 DATA_ROLES = ("forget",)
 TUNING_GRID = {

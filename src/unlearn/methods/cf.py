@@ -5,10 +5,7 @@ Goel et al. 2022, "Towards Adversarial Evaluations for Inexact Machine Unlearnin
 (Fan et al. 2024: 10 epochs, learning rate 0.01).
 """
 
-from unlearn.config.settings import Training, dataclass
-from unlearn.models.classifier import Classifier
-from unlearn.training.context import MethodContext
-from unlearn.training.loop import fit
+from unlearn.api.methods import Classifier, MethodContext, Training, dataclass, fit
 
 DATA_ROLES = ("retain",)
 TUNING_GRID = {

@@ -23,12 +23,18 @@ import torch
 from torch.func import functional_call, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from unlearn.config.settings import Budget, Natural, NonNegative, dataclass
-from unlearn.models import scopes
-from unlearn.models.classifier import Classifier, head
-from unlearn.models.images import to_float
-from unlearn.training.context import MethodContext
-from unlearn.training.loop import Diverged
+from unlearn.api.methods import (
+    Budget,
+    Classifier,
+    Diverged,
+    MethodContext,
+    Natural,
+    NonNegative,
+    dataclass,
+    head,
+    scopes,
+    to_float,
+)
 
 DATA_ROLES = ("retain",)
 TUNING_GRID = {"alpha": (1e-8, 3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5)}

@@ -19,10 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from unlearn.config.settings import Count, NonNegative, Positive, Training, dataclass
-from unlearn.models.classifier import Classifier
-from unlearn.training.context import Batch, MethodContext
-from unlearn.training.loop import fit
+from unlearn.api.methods import Batch, Classifier, Count, MethodContext, NonNegative, Positive, Training, dataclass, fit
 
 DATA_ROLES = ("forget",)
 TUNING_GRID = {

@@ -30,12 +30,18 @@ import torch.nn.functional as F
 from torch.func import functional_call, jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from unlearn.config.settings import Budget, Natural, NonNegative, Positive, dataclass
-from unlearn.models import scopes
-from unlearn.models.classifier import Classifier
-from unlearn.models.images import to_float
-from unlearn.training.context import MethodContext
-from unlearn.training.loop import Diverged
+from unlearn.api.methods import (
+    Budget,
+    Classifier,
+    Diverged,
+    MethodContext,
+    Natural,
+    NonNegative,
+    Positive,
+    dataclass,
+    scopes,
+    to_float,
+)
 
 DATA_ROLES = ("retain", "forget")
 TUNING_GRID = {"alpha": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)}

@@ -13,10 +13,17 @@ from collections.abc import Iterator
 
 import torch
 
-from unlearn.config.settings import Count, NonNegative, Training, dataclass
-from unlearn.models.classifier import Classifier
-from unlearn.training.context import Batch, MethodContext
-from unlearn.training.loop import cross_entropy, fit
+from unlearn.api.methods import (
+    Batch,
+    Classifier,
+    Count,
+    MethodContext,
+    NonNegative,
+    Training,
+    cross_entropy,
+    dataclass,
+    fit,
+)
 
 DATA_ROLES = ("retain",)
 TUNING_GRID = {

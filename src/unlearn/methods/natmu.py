@@ -24,11 +24,19 @@ from typing import Literal
 
 import torch
 
-from unlearn.config.settings import Count, Natural, NonNegative, Training, dataclass
-from unlearn.models.classifier import Classifier
-from unlearn.models.images import ImageSet, to_float
-from unlearn.training.context import MethodContext, mixture
-from unlearn.training.loop import fit
+from unlearn.api.methods import (
+    Classifier,
+    Count,
+    ImageSet,
+    MethodContext,
+    Natural,
+    NonNegative,
+    Training,
+    dataclass,
+    fit,
+    mixture,
+    to_float,
+)
 
 DATA_ROLES = ("retain", "forget")
 TUNING_GRID = {

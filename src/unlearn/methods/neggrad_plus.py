@@ -21,10 +21,19 @@ from collections.abc import Iterator
 
 import torch
 
-from unlearn.config.settings import Count, Natural, NonNegative, Share, Training, dataclass
-from unlearn.models.classifier import Classifier
-from unlearn.training.context import Batch, MethodContext
-from unlearn.training.loop import cross_entropy, fit
+from unlearn.api.methods import (
+    Batch,
+    Classifier,
+    Count,
+    MethodContext,
+    Natural,
+    NonNegative,
+    Share,
+    Training,
+    cross_entropy,
+    dataclass,
+    fit,
+)
 
 DATA_ROLES = ("retain", "forget")
 TUNING_GRID = {

@@ -1,8 +1,6 @@
 """Control: nothing is forgotten. The pretrained model as it is."""
 
-from unlearn.config.settings import dataclass
-from unlearn.models.classifier import Classifier
-from unlearn.training.context import MethodContext
+from unlearn.api.methods import Classifier, MethodContext, dataclass
 
 DATA_ROLES = ()
 

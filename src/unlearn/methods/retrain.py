@@ -7,11 +7,7 @@ The initialisation and data order come from the same streams as in pretraining, 
 without anything to forget is pretraining.
 """
 
-from unlearn.config.settings import Training, dataclass
-from unlearn.models import scopes
-from unlearn.models.classifier import Classifier
-from unlearn.training.context import MethodContext
-from unlearn.training.loop import fit
+from unlearn.api.methods import Classifier, MethodContext, Training, dataclass, fit, scopes
 
 DATA_ROLES = ("retain",)
 

@@ -19,10 +19,7 @@ from typing import Literal
 
 import torch
 
-from unlearn.config.settings import Training, dataclass
-from unlearn.models.classifier import Classifier
-from unlearn.training.context import Batch, MethodContext
-from unlearn.training.loop import fit
+from unlearn.api.methods import Batch, Classifier, MethodContext, Training, dataclass, fit
 
 DATA_ROLES = ("retain", "forget")
 TUNING_GRID = {

@@ -14,13 +14,18 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from unlearn.config.settings import NonNegative, Share, Training, dataclass
+from unlearn.api.methods import (
+    Classifier,
+    MethodContext,
+    NonNegative,
+    Share,
+    Training,
+    dataclass,
+    fit,
+    scopes,
+    to_float,
+)
 from unlearn.methods.rl import relabelled
-from unlearn.models import scopes
-from unlearn.models.classifier import Classifier
-from unlearn.models.images import to_float
-from unlearn.training.context import MethodContext
-from unlearn.training.loop import fit
 
 DATA_ROLES = ("retain", "forget")
 TUNING_GRID = {

@@ -16,10 +16,18 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from unlearn.config.settings import Count, Natural, NonNegative, Positive, Training, dataclass
-from unlearn.models.classifier import Classifier
-from unlearn.training.context import Batch, MethodContext
-from unlearn.training.loop import fit
+from unlearn.api.methods import (
+    Batch,
+    Classifier,
+    Count,
+    MethodContext,
+    Natural,
+    NonNegative,
+    Positive,
+    Training,
+    dataclass,
+    fit,
+)
 
 DATA_ROLES = ("retain", "forget")
 TUNING_GRID = {

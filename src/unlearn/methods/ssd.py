@@ -18,12 +18,17 @@ import logging
 import torch
 import torch.nn.functional as F
 
-from unlearn.config.settings import Natural, NonNegative, dataclass
-from unlearn.models import scopes
-from unlearn.models.classifier import Classifier
-from unlearn.models.images import ImageSet, to_float
-from unlearn.training.context import MethodContext
-from unlearn.training.loop import Diverged
+from unlearn.api.methods import (
+    Classifier,
+    Diverged,
+    ImageSet,
+    MethodContext,
+    Natural,
+    NonNegative,
+    dataclass,
+    scopes,
+    to_float,
+)
 
 DATA_ROLES = ("retain", "forget")
 TUNING_GRID = {"alpha": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)}

@@ -20,11 +20,20 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from unlearn.config.settings import Budget, Count, Natural, NonNegative, Positive, Training, dataclass
-from unlearn.models.classifier import Classifier
-from unlearn.models.images import ImageSet
-from unlearn.training.context import MethodContext, mixture
-from unlearn.training.loop import fit
+from unlearn.api.methods import (
+    Budget,
+    Classifier,
+    Count,
+    ImageSet,
+    MethodContext,
+    Natural,
+    NonNegative,
+    Positive,
+    Training,
+    dataclass,
+    fit,
+    mixture,
+)
 
 DATA_ROLES = ("retain",)
 FORGET_KINDS = ("class",)

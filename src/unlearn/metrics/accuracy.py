@@ -6,7 +6,7 @@ accuracy on the retain set and the test set; evaluation mode, no augmentation.
 
 import numpy as np
 
-from unlearn.metrics import Evidence, Metric, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, Row, Rows
 
 METRICS = {
     "ua": Metric("UA", "match_retrain", 0, 1),

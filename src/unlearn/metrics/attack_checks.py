@@ -10,7 +10,7 @@ one attack.
 import numpy as np
 from scipy.special import logsumexp
 
-from unlearn.metrics import Evidence, Metric, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, Row, Rows
 
 METRICS = {
     "perturbation": Metric("largest perturbation / radius", "min", 0),

@@ -4,7 +4,7 @@ Fan et al. 2024 (SalUn, Table 1), here between runs of the same seed; in [0, 1] 
 percentage points.
 """
 
-from unlearn.metrics import Evidence, Metric, References, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, References, Row, Rows
 
 REQUIRES = ("accuracy", "mia_efficacy")
 METRICS = {"average_gap": Metric("average gap", "min", 0, 1)}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unlearn.metrics import Evidence, Metric, Row, Rows, per_class
+from unlearn.api.metrics import Evidence, Metric, Row, Rows, per_class
 
 METRICS = {
     "class_accuracy": Metric("accuracy of a class", "match_retrain", 0, 1),

@@ -19,7 +19,7 @@ On test images, with a_c the accuracy on class c, over the classes that are not 
 
 import numpy as np
 
-from unlearn.metrics import Evidence, Metric, MetricError, References, Row, Rows, per_class
+from unlearn.api.metrics import Evidence, Metric, MetricError, References, Row, Rows, per_class
 
 METRICS = {
     "class_accuracy_std": Metric("standard deviation over classes", "min", 0, 0.5),

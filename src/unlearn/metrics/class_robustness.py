@@ -8,7 +8,7 @@ left out.
 
 import numpy as np
 
-from unlearn.metrics import Evidence, Metric, MetricError, Row, Rows, per_class
+from unlearn.api.metrics import Evidence, Metric, MetricError, Row, Rows, per_class
 
 METRICS = {
     "class_robust_accuracy": Metric("robust accuracy of a class", "match_retrain", 0, 1),

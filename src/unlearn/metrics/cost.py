@@ -1,6 +1,6 @@
 """Cost of making the model: time (the field's RTE), peak memory, parameters that may move."""
 
-from unlearn.metrics import Evidence, Metric, References, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, References, Row, Rows
 
 METRICS = {
     "seconds": Metric("time", "min", 0, unit="s"),

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from scipy.special import rel_entr, softmax
 
-from unlearn.metrics import Evidence, Metric, References, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, References, Row, Rows
 
 METRICS = {
     "js_divergence": Metric("JS divergence from retrain", "min", 0, math.log(2), "nat"),

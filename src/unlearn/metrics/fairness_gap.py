@@ -11,7 +11,7 @@ layers has none.
 
 import numpy as np
 
-from unlearn.metrics import Evidence, Metric, MetricError, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, MetricError, Row, Rows
 
 METRICS = {
     "fairness_gap": Metric("fairness-gap of a layer", "match_retrain", 0),

@@ -10,7 +10,7 @@ whose gradient nearly vanishes has any margin.
 
 import numpy as np
 
-from unlearn.metrics import Evidence, Metric, MetricError, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, MetricError, Row, Rows
 
 METRICS = {
     "linearised_margin": Metric("linearised margin", "match_retrain"),

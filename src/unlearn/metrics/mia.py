@@ -29,7 +29,7 @@ from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_score
 
-from unlearn.metrics import Evidence, Metric, MetricError, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, MetricError, Row, Rows
 
 THRESHOLDS = ("correctness", "entropy", "modified_entropy", "loss", "yeom")
 LABELS = dict(zip(THRESHOLDS, ("correctness", "entropy", "modified entropy", "loss", "mean loss"), strict=True))

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.svm import SVC
 
-from unlearn.metrics import Evidence, Metric, Row, Rows, per_class
+from unlearn.api.metrics import Evidence, Metric, Row, Rows, per_class
 
 METRICS = {
     "mia_efficacy": Metric("MIA-efficacy", "match_retrain", 0, 1),

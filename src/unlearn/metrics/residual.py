@@ -5,7 +5,7 @@ images, those recognised without any perturbation included, at each radius of an
 labels. Models that never saw an image can be made to recognise it too, so the share itself means nothing.
 """
 
-from unlearn.metrics import Evidence, Metric, MetricError, References, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, MetricError, References, Row, Rows
 from unlearn.metrics.robust_accuracy import robust_share
 
 ATTACKS = ("recover",)

@@ -9,7 +9,7 @@ single radii; a whole curve does not hang on the choice of one).
 
 import numpy as np
 
-from unlearn.metrics import Evidence, Metric, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, Row, Rows
 
 METRICS = {
     "robust_accuracy": Metric("robust accuracy", "match_retrain", 0, 1),

@@ -5,7 +5,7 @@ residual knowledge: perturbed forgotten images are recognised more often than by
 them. ``robust_curve_distance`` is the mean over the radii of the absolute gap.
 """
 
-from unlearn.metrics import Evidence, Metric, MetricError, References, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, MetricError, References, Row, Rows
 
 REQUIRES = ("robust_accuracy",)
 METRICS = {

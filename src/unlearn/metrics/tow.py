@@ -7,7 +7,7 @@ forgotten images.
 
 import math
 
-from unlearn.metrics import Evidence, Metric, References, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, References, Row, Rows
 
 REQUIRES = ("accuracy", "mia_efficacy")
 METRICS = {"tow": Metric("ToW", "max", 0, 1), "tow_mia": Metric("ToW-MIA", "max", 0, 1)}

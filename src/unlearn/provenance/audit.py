@@ -6,23 +6,69 @@ where these differ from the record. ``unlearn.provenance.verify`` reads everythi
 
 import importlib.metadata
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from unlearn.provenance import records
+from unlearn.provenance import records, sources
 
 LIBRARIES = ("torch", "torchvision", "timm", "torchattacks")  # those whose upgrade may change a model or an attack
 SHOWN = 10  # lines of findings
 
+Records = Sequence[tuple[str, dict[str, Any] | None]]
+
+
+def plan(
+    results: str | Path, jobs: Iterable[Any], planned: Callable[[Any], bool], upgrades: str, touch: bool
+) -> tuple[set[str], list[str]]:
+    """The outputs of ``jobs`` that have to be made again, and a line on each of them.
+
+    ``jobs`` are Snakemake's: they have ``input``, ``output`` and ``params``. ``planned`` says whether Snakemake makes
+    one again by itself, for settings, code or inputs that it remembers. ``upgrades``: warn or rerun. With ``touch``
+    nothing is run, and results are accepted as they are.
+    """
+    found = list(read_all(results))
+    wrong, missing, older = findings(found), gone(found), outdated(found)
+    made = {name: record for _, record in found if record for name in record["outputs"]}
+    jobs = [job for job in jobs if job.output]
+    for job in jobs:
+        record = made.get(job.output[0])
+        if record and not records.fits(record, request(job)) and not planned(job):
+            wrong.setdefault(job.output[0], "not made by the code, settings and inputs of now")
+    outputs = {name for job in jobs for name in job.output}
+    inputs = {name for job in jobs for name in job.input} - outputs
+    remade = {name: why for name, why in wrong.items() if name in outputs}
+    older = {name: versions for name, versions in older.items() if name in outputs}
+    said = [
+        *lines(remade, "it is accepted as it is (--touch)" if touch else "it will be made again"),
+        *lines(
+            {n: why for n, why in wrong.items() if n in inputs}, "it is used as it is: no allowed rule makes it again"
+        ),
+        *lines({n: why for n, why in missing.items() if n in outputs - remade.keys()}, "it is used as it is"),
+        *upgrade(older, len(outputs), upgrades),
+    ]
+    return {*remade, *(older if upgrades == "rerun" else ())}, said
+
+
+def vouch(jobs: Iterable[Any]) -> None:
+    """Record the results of jobs, as they lie, as made by the code, settings, inputs and sources of now. Results that
+    are not all there stay as they are recorded."""
+    for job in jobs:
+        if job.output and all(map(os.path.isfile, job.output)):
+            records.vouch(request(job))
+
+
+def request(job: Any) -> dict[str, Any]:
+    """What a job of Snakemake's does, as its record would have it."""
+    return {**records.asked(dict(job.params.items())), "inputs": list(job.input), "outputs": list(job.output)}
+
 
 def read_all(results: str | Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """(path, record) of all records in a folder of results, in order of paths; None for a damaged one."""
-    for folder, folders, files in os.walk(results):
-        folders.sort()
+    """(path, record) of all records in a folder of results, in order of paths; None for one that cannot be read."""
+    for folder, names in sources.walk(results):
         if os.path.basename(folder) == records.FOLDER:
-            for name in sorted(files):
+            for name in names:
                 if name.endswith(".json"):
                     path = f"{folder}/{name}"  # a Path costs as much as reading the record
                     try:
@@ -31,26 +77,52 @@ def read_all(results: str | Path) -> Iterator[tuple[str, dict[str, Any] | None]]
                         yield path, None
 
 
-def findings(found: Sequence[tuple[str, dict[str, Any] | None]]) -> dict[str, str]:
+def findings(found: Records) -> dict[str, str]:
     """Result → why its job must run again. What is gone is no finding: Snakemake makes it where it is needed.
 
-    A file that is still what its job wrote, but has another time (a copy, ``touch``), gets the recorded
-    time back: Snakemake compares times too.
+    A file that is still what its job wrote, but has another time (a copy, ``touch``), gets the recorded time back:
+    Snakemake compares times too. A source that is the same at another time has its new listing recorded, so that a
+    large folder is not read at each plan.
     """
-    wrong = {records.output_of(path): "has a damaged record" for path, record in found if record is None}
-    whole = [record for _, record in found if record is not None]
-    made = {name: known["sha256"] for record in whole for name, known in record["outputs"].items()}
-    sources = _Sources()
-    for record in whole:
+    wrong = {
+        records.output_of(path): "its record is damaged, or of an earlier version"
+        for path, record in found
+        if record is None
+    }
+    whole = [(path, record) for path, record in found if record is not None]
+    made = {name: known["sha256"] for _, record in whole for name, known in record["outputs"].items()}
+    files, read = _Files(), _Sources()
+    for path, record in whole:
         first = next(iter(record["outputs"]))
+        if first != records.output_of(path):
+            wrong[records.output_of(path)] = f"has the record of {first}"
+            continue
         for name, known in record["outputs"].items():
             if reason := _changed(name, known, first):
                 wrong[name] = reason
         for name, known in record["inputs"].items():
-            now = made[name] if name in made else sources.digest(name, known)
+            now = made[name] if name in made else files.digest(name, known)
             if now != known["sha256"]:
                 wrong.setdefault(first, f"not made from {name} as it is now (sha256 {now[:12]})")
+        for name, known in record["sources"].items():
+            if reason := read.changed(name, known):
+                wrong.setdefault(first, reason)
+        renewed = {name: read.states.get(name, known) for name, known in record["sources"].items()}
+        if first not in wrong and renewed != record["sources"] and not records.held(first):
+            with suppress(OSError):  # somebody else's results
+                records.write(Path(path), {**record, "sources": renewed})
     return wrong
+
+
+def gone(found: Records) -> dict[str, str]:
+    """Result → the source of it that is no longer there. The result is as good as it was."""
+    return {
+        next(iter(record["outputs"])): f"made from {name}, which is gone"
+        for _, record in found
+        if record is not None
+        for name, known in record["sources"].items()
+        if known["files"] and not os.path.exists(name)
+    }
 
 
 def _changed(name: str, known: records.State, first: str) -> str | None:
@@ -69,8 +141,8 @@ def _changed(name: str, known: records.State, first: str) -> str | None:
     return None
 
 
-class _Sources(dict):
-    """Digests of inputs that no job made, read once."""
+class _Files(dict):
+    """Digests of inputs whose job left no record, read once."""
 
     def digest(self, name: str, known: records.State) -> str:
         if name not in self:
@@ -81,7 +153,35 @@ class _Sources(dict):
         return self[name]
 
 
-def outdated(found: Sequence[tuple[str, dict[str, Any] | None]]) -> dict[str, str]:
+class _Sources:
+    """The present ``states`` of sources that have another listing than recorded, each read once."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, dict[str, Any]] = {}
+        self.listings: dict[str, str] = {}
+
+    def changed(self, name: str, known: Mapping[str, Any]) -> str | None:
+        """Why what was made from a source must be made again."""
+        if not os.path.exists(name):
+            return None
+        if name not in self.listings:
+            self.listings[name] = sources.listing(name)
+        if self.listings[name] == known["listing"]:
+            return None
+        if name not in self.states:
+            try:
+                self.states[name] = sources.state(name)
+            except OSError as error:
+                return f"not made from {name} as it is now ({error})"
+        now = self.states[name]
+        if now["sha256"] == known["sha256"]:
+            return None
+        counts = f"{known['files']} files then, {now['files']} now"
+        what = counts if now["files"] != known["files"] else f"sha256 {now['sha256'][:12]}"
+        return f"not made from {name} as it is now ({what})"
+
+
+def outdated(found: Records) -> dict[str, str]:
     """Result → the versions of LIBRARIES it was made with, where they are not the installed ones."""
     installed = {name: importlib.metadata.version(name) for name in LIBRARIES}
     others = {}
@@ -91,18 +191,6 @@ def outdated(found: Sequence[tuple[str, dict[str, Any] | None]]) -> dict[str, st
             if other:
                 others.update(dict.fromkeys(record["outputs"], ", ".join(other)))
     return others
-
-
-def fits(record: Mapping[str, Any], inputs: Sequence[str], params: Mapping[str, Any]) -> bool:
-    """Whether a job would do again what the record says: same code, settings, identity and inputs.
-
-    Snakemake knows by itself, unless results came without its metadata. Metrics are left out: their
-    names are in the fingerprint of the code.
-    """
-    known = {**record["arguments"], "code": record["code"], "settings": record["settings"]}
-    return set(inputs) == set(record["inputs"]) and all(
-        known.get(name) == value for name, value in params.items() if name != "metrics"
-    )
 
 
 def upgrade(others: Mapping[str, str], total: int, policy: str) -> list[str]:

@@ -5,14 +5,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from unlearn.provenance import records
+from unlearn.provenance import records, sources
 
 
 class Used(NamedTuple):
-    """A file, and the sha256 it had when it was used; "" for the one that is asked about."""
+    """A file or a source, and the sha256 it had when it was used; "" for the one that is asked about."""
 
     path: str
     sha256: str
+    source: bool = False  # no job makes it
 
 
 class Lineage:
@@ -53,14 +54,15 @@ class Lineage:
             yield from self._tree(parent, tail + branch, tail + stem)
 
     def _parents(self, paths: Sequence[str]) -> list[list[Used]]:
-        """All inputs of the jobs that made these files; those that one stage made of one kind together."""
+        """All inputs and sources of the jobs that made these files; those that one stage made of one kind together."""
         groups: dict[tuple[str, str], dict[Used, None]] = {}
         for path in paths:
             record = self._record(path)
-            for name, known in (record["inputs"] if record else {}).items():
-                made = self._record(name)
-                key = (os.path.splitext(name)[1], made["stage"]) if made else (name, "")
-                groups.setdefault(key, {})[Used(name, known["sha256"])] = None
+            for kind in ("inputs", "sources") if record else ():
+                for name, known in record[kind].items():
+                    made = self._record(name)
+                    key = (os.path.splitext(name)[1], made["stage"]) if made else (name, "")
+                    groups.setdefault(key, {})[Used(name, known["sha256"], kind == "sources")] = None
         return [list(group) for group in groups.values()]
 
     def _facts(self, paths: Sequence[str], known: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -84,12 +86,14 @@ class Lineage:
         }
         if others:
             yield f"[with {', '.join(sorted(others))}]"
+        if any("vouched" in record for record in known):
+            yield "[vouched]"
         paths = {used.path for used in group}
         for text, count in (
-            ("no record", sum(self._record(path) is None for path in paths)),
+            ("no record", sum(self._record(path) is None for path in {used.path for used in group if not used.source})),
             ("gone", sum(not self._now(path) for path in paths)),
             ("not what was recorded", sum(self._now(path) not in ("", self._recorded(path)) for path in paths)),
-            ("made again since it was used", sum(u.sha256 not in ("", self._recorded(u.path)) for u in group)),
+            ("changed since it was used", sum(u.sha256 not in ("", self._recorded(u.path)) for u in group)),
         ):
             if count:
                 yield f"[!{f' {count}' if len(paths) > 1 else ''} {text}]"
@@ -107,7 +111,7 @@ class Lineage:
     def _now(self, path: str) -> str:
         """The sha256 on disk, "" if there is nothing."""
         if path not in self.states:
-            self.states[path] = records.state(path)["sha256"] if os.path.isfile(path) else ""
+            self.states[path] = sources.state(path)["sha256"] if os.path.exists(path) else ""
         return self.states[path]
 
 

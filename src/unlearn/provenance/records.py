@@ -1,8 +1,9 @@
-"""The ledger: beside every result lies a record of what made it, from what, and what it was when it was whole.
+"""Beside every result lies a record of what made it, from what, and what it was when it was whole.
 
-A job whose first output is ``D/NAME`` has its record in ``D/.made/NAME.json``. Paths in it are those of
-the workflow, relative to the folder it runs in; the first of its ``outputs`` names it. A *state* of a file
-is its sha256, size and mtime_ns.
+A job whose first output is ``D/NAME`` has its record in ``D/.made/NAME.json``. Paths in it are those of the workflow,
+relative to the folder it runs in; the first of its ``outputs`` names it. ``inputs`` are results of other jobs;
+``sources`` are files and folders that settings name and no job makes (see ``unlearn.provenance.sources``). The *state*
+of an input or output is its sha256, size and mtime_ns.
 """
 
 import errno
@@ -19,8 +20,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from unlearn.io import files, metadata
+from unlearn.provenance import sources
 
 FOLDER = ".made"
+MAKING = ("libraries", "python", "machine", "device", "threads", "started", "seconds")  # how it was really made
 log = logging.getLogger("unlearn")
 
 State = dict[str, Any]
@@ -48,16 +51,28 @@ def output_of(record: str | Path) -> str:
     return str(Path(record).parents[1] / Path(record).stem)
 
 
+def asked(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job of the workflow is asked to do, by its params: the ``code`` to run and its ``stage``, the ``sources``
+    it reads, and the other ``arguments`` of the stage."""
+    arguments = dict(params)
+    code = arguments.pop("code")
+    return {"code": code, "stage": code.split()[1], "sources": arguments.pop("sources", []), "arguments": arguments}
+
+
 @contextmanager
 def entry(request: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Around a job (see ``unlearn.runtime.runner``): it alone writes its outputs, what it writes names its
-    inputs, and when it has ended well its record is written. Yields the inputs' digests.
+    """Around a job: it alone writes its outputs, what it writes names its inputs, and when it has ended well its
+    record is written. Yields the inputs' digests.
 
-    Raises RecordError if an output is missing then.
+    ``request`` has what ``asked`` gives (``sources`` may be left out), the paths of ``inputs`` and ``outputs``, and
+    ``threads``. Raises RecordError
+    if an output is missing at the end, or if a source was changed meanwhile. One that was not there at the beginning,
+    such as a download, is recorded as the job left it.
     """
     path = record_of(request["outputs"][0])
     with alone(path.with_suffix(".lock")):
         inputs = {name: input_state(name) for name in request["inputs"]}
+        read = {name: sources.listing(name) for name in request.get("sources", ()) if os.path.exists(name)}
         started, clock = datetime.now(UTC), time.monotonic()
         digests = {name: found["sha256"] for name, found in inputs.items()}
         with metadata.job(request["code"], digests):
@@ -65,29 +80,64 @@ def entry(request: Mapping[str, Any]) -> Iterator[dict[str, str]]:
             seconds = round(time.monotonic() - clock, 3)
             if missing := [name for name in request["outputs"] if not os.path.isfile(name)]:
                 raise RecordError(f"{missing[0]}: its job ended without writing it")
-            arguments = dict(request["arguments"])
-            settings = arguments.pop("settings", None)
-            made = metadata.record(
-                settings,
-                stage=request["stage"],
-                arguments=arguments,
-                inputs=inputs,
-                outputs={name: state(name) for name in request["outputs"]},
-                device=arguments.get("device"),
-                precision=(settings or {}).get("precision"),
-                threads=request["threads"],
-                started=started.isoformat(timespec="seconds"),
-                seconds=seconds,
-            )
-        write(path, made)
+            if changed := [name for name, before in read.items() if sources.listing(name) != before]:
+                raise RecordError(f"{changed[0]}: was changed while it was read; start this again")
+        made = _described(request, inputs)
+        started = started.isoformat(timespec="seconds")
+        write(path, {**made, "threads": request["threads"], "started": started, "seconds": seconds})
+
+
+def _described(request: Mapping[str, Any], inputs: Mapping[str, State]) -> dict[str, Any]:
+    """The record of a job whose outputs are there, but for threads and times."""
+    arguments = dict(request["arguments"])
+    settings = arguments.pop("settings", None)
+    return metadata.record(
+        settings,
+        code=request["code"],
+        stage=request["stage"],
+        arguments=arguments,
+        inputs=inputs,
+        sources={name: sources.state(name) for name in request.get("sources", ())},
+        outputs={name: state(name) for name in request["outputs"]},
+        device=arguments.get("device"),
+        precision=(settings or {}).get("precision"),
+    )
+
+
+def fits(record: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+    """Whether a job would do again what the record says: same code, settings, identity and paths."""
+    known = {name: value for name, value in record["arguments"].items() if name != "device"}
+    known["settings"] = record["settings"]
+    asked = json.loads(json.dumps({"settings": None, **request["arguments"]}))  # as a record would have it
+    return (record["code"], known) == (request["code"], asked) and all(
+        set(record[kind]) == set(request[kind]) for kind in ("inputs", "sources", "outputs")
+    )
+
+
+def vouch(request: Mapping[str, Any]) -> None:
+    """Record the outputs, as they lie, as made by the code, settings, inputs and sources of now. How they were really
+    made (``MAKING``) stays as it is recorded. Nothing changes where the record says so already."""
+    path = record_of(request["outputs"][0])
+    inputs = {name: input_state(name) for name in request["inputs"]}
+    try:
+        known = read(path)
+    except (FileNotFoundError, RecordError):
+        known = {}
+    if known and fits(known, request):
+        read_same = all(known["inputs"][name]["sha256"] == now["sha256"] for name, now in inputs.items())
+        if read_same and all(agrees(name, known["outputs"][name]) for name in request["outputs"]):
+            return
+    made = _described(request, inputs)
+    if "device" in known.get("arguments", {}):
+        made["arguments"]["device"] = known["arguments"]["device"]
+    vouched = datetime.now(UTC).isoformat(timespec="seconds")
+    write(path, {**made, **{key: known[key] for key in MAKING if key in known}, "vouched": vouched})
 
 
 def state(path: str | Path) -> State:
     """What a file is now, read in full."""
     found = os.stat(path)
-    with open(path, "rb") as file:
-        sha = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"sha256": sha, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+    return {"sha256": sources.sha256(path), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
 
 
 def agrees(path: str | Path, known: State) -> bool:
@@ -174,10 +224,13 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """A record. Raises RecordError unless every byte is as it was written."""
+    """A record. Raises RecordError unless every byte is as it was written, by this version."""
     with open(path, "rb") as file:
         raw = file.read()
     body, found, sha = raw.removesuffix(b'"}\n').rpartition(b', "~record": "')
     if not found or hashlib.sha256(body + b"}").hexdigest().encode() != sha or not raw.endswith(b'"}\n'):
         raise RecordError(f"{path}: damaged record")
-    return json.loads(body + b"}")
+    record = json.loads(body + b"}")
+    if "sources" not in record:
+        raise RecordError(f"{path}: is of an earlier version")
+    return record

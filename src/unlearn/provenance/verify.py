@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from unlearn.fingerprint import Sources, StaleCode
 from unlearn.io import failures, tables
 from unlearn.io.catalogue import TABLES
-from unlearn.provenance import audit, records
+from unlearn.provenance import audit, records, sources
 
 
 class Finding(NamedTuple):
@@ -23,14 +23,14 @@ class Finding(NamedTuple):
     detail: str
 
 
-def verify(results: str | Path, sources: Sources) -> tuple[list[Finding], int]:
+def verify(results: str | Path, code: Sources) -> tuple[list[Finding], int]:
     """All findings in a folder of results, and the number of results that were read."""
     findings: list[Finding] = []
     read: dict[str, str] = {}  # result → sha256 on disk
     whole = []
     for path, record in audit.read_all(results):
         if record is None:
-            findings.append(Finding(os.path.relpath(path), "record", "is not as it was written"))
+            findings.append(Finding(os.path.relpath(path), "record", "is damaged, or of an earlier version"))
         elif (root := _root(path, record)) is None:
             findings.append(Finding(os.path.relpath(path), "moved", f"is of {next(iter(record['outputs']))}"))
         else:
@@ -38,16 +38,12 @@ def verify(results: str | Path, sources: Sources) -> tuple[list[Finding], int]:
     for root, record in whole:
         for name, known in record["outputs"].items():
             findings += _output(os.path.relpath(root / name), known, read)
-    made = {
-        os.path.relpath(root / name): known["sha256"]
-        for root, record in whole
-        for name, known in record["outputs"].items()
-    }
+    made = {_place(root / name): known["sha256"] for root, record in whole for name, known in record["outputs"].items()}
     for root, record in whole:
         findings += _parents(root, record, made)
-        findings += _stale(root, record, sources)
+        findings += _stale(root, record, code)
     for path in _files(results):
-        if path not in made:
+        if _place(path) not in made:
             read[path] = ""
             findings.append(Finding(path, "unrecorded", "no record says what made it"))
             findings += _content(path)
@@ -55,10 +51,21 @@ def verify(results: str | Path, sources: Sources) -> tuple[list[Finding], int]:
 
 
 def _root(path: str, record: dict[str, Any]) -> Path | None:
-    """The folder that a record's paths start from, by where the record lies; None if it lies elsewhere."""
-    folder = Path(path).parents[1].resolve()
-    parts = Path(next(iter(record["outputs"]))).parent.parts
-    return folder.parents[len(parts) - 1] if folder.parts[-len(parts) :] == parts else None
+    """The folder that a record's paths start from; None if the record does not lie where they say.
+
+    It is the present folder, or one above the record, whose path may hold links.
+    """
+    folder = Path(path).parents[1]
+    named = Path(next(iter(record["outputs"]))).parent
+    for root in (Path(), folder, *folder.absolute().parents, *folder.resolve().parents):
+        if (root / named).is_dir() and (root / named).samefile(folder):
+            return root
+    return None
+
+
+def _place(path: str | Path) -> str:
+    """One name for a file, whatever links lead to it."""
+    return os.path.realpath(path)
 
 
 def _output(path: str, known: records.State, read: dict[str, str]) -> Iterator[Finding]:
@@ -109,31 +116,33 @@ def _weights(path: str) -> None:
 
 def _parents(root: Path, record: dict[str, Any], made: dict[str, str]) -> Iterator[Finding]:
     child = os.path.relpath(root / next(iter(record["outputs"])))
-    for name, used in record["inputs"].items():
+    for name, used in {**record["inputs"], **record["sources"]}.items():
         path = os.path.relpath(root / name)
-        if path not in made and not os.path.isfile(path):
+        if _place(path) in made:
+            now = made[_place(path)]
+        elif used.get("files") == 0 or os.path.exists(path):
+            now = sources.state(path)["sha256"]
+        else:
             yield Finding(child, "parent", f"made from {path}, which is gone")
             continue
-        now = made[path] if path in made else records.state(path)["sha256"]
         if now != used["sha256"]:
             yield Finding(child, "parent", f"made from another {path} (sha256 {used['sha256'][:12]}, now {now[:12]})")
 
 
-def _stale(root: Path, record: dict[str, Any], sources: Sources) -> Iterator[Finding]:
+def _stale(root: Path, record: dict[str, Any], code: Sources) -> Iterator[Finding]:
     path = os.path.relpath(root / next(iter(record["outputs"])))
     try:
         if record["code"]:
-            sources.verify(record["code"])
+            code.verify(record["code"])
     except StaleCode:
         yield Finding(path, "stale", "made by code that has changed since")
-    except (KeyError, FileNotFoundError) as error:
+    except (KeyError, SyntaxError) as error:
         yield Finding(path, "stale", f"made by code that is no longer there ({error})")
 
 
 def _files(results: str | Path) -> Iterator[str]:
     """Every file but the records and the locks of jobs."""
-    for folder, folders, files in os.walk(results):
-        folders.sort()
-        for name in sorted(files):
+    for folder, names in sources.walk(results):
+        for name in names:
             if not (os.path.basename(folder) == records.FOLDER and name.endswith((".json", ".lock"))):
                 yield os.path.relpath(os.path.join(folder, name))

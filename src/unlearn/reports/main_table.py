@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn.figures import cells, name
+from unlearn.api.figures import cells, name
 
 # Metric, heading, factor, decimals. Robustness is under the study's last attack, at its headline radius.
 COLUMNS = (

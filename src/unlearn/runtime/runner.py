@@ -32,20 +32,17 @@ def launch(snakemake: Any) -> None:
     """Run the stage of a job, and exit with its status on failure.
 
     The stage is the first module that ``params.code`` names, after the digest. Its keywords are the job's other
-    params, its named inputs and its outputs; an input without a name only has to exist. A stage that runs models
-    also gets the config's ``device``, or "cpu" if it reads nothing: such a job may run where there is no GPU.
+    params but ``sources``, its named inputs and its outputs; an input without a name only has to exist. A stage that
+    runs models also gets the config's ``device``, or "cpu" if it reads nothing: such a job may run where there is no
+    GPU.
     """
-    arguments = dict(snakemake.params.items())
-    code = arguments.pop("code")
     request = {
-        "stage": code.split()[1],
-        "arguments": arguments,
+        **records.asked(dict(snakemake.params.items())),
         "device": snakemake.config["device"] if snakemake.input else "cpu",
         "files": {**snakemake.input, **snakemake.output},
         "inputs": list(snakemake.input),
         "outputs": list(snakemake.output),
         "log": snakemake.log[0],
-        "code": code,
         "threads": snakemake.threads,
         "checkpoint_seconds": snakemake.config["checkpoint_seconds"],
     }

@@ -1,7 +1,7 @@
 """attack: for each attacked image, the smallest radius at which a run's model is fooled."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,14 @@ log = logging.getLogger("unlearn")
 SEED = 0  # of the sample and of the attack's noise: the same for all runs, so that they are paired
 
 
+@dataclass(frozen=True)
+class AttackSettings:
+    """``attack``: the attack's own settings; ``samples``: role → number of attacked images, None for all."""
+
+    attack: dict[str, Any]
+    samples: dict[str, int | None]
+
+
 def attack(
     run: Run,
     attack: str,
@@ -29,7 +37,7 @@ def attack(
     split: str,
     radii: str,
     out: str,
-    settings: dict[str, Any],
+    settings: AttackSettings,
     device: str,
     progress: Progress = NOTHING,
 ) -> None:
@@ -39,12 +47,12 @@ def attack(
     """
     device = prepare(device)
     net = checkpoint.load(model, device)
-    plugin, own = plugins.load("attacks", attack), plugins.settings("attacks", attack, settings["attack"])
+    plugin, own = plugins.load("attacks", attack), plugins.settings("attacks", attack, settings.attack)
     aim = getattr(plugin, "AIM", "fool")
     eps = ascending(radii, plugin.THREAT_NORM)
-    roles = tuple(settings["samples"]) if aim == "fool" else ("forget",)
+    roles = tuple(settings.samples) if aim == "fool" else ("forget",)
     sets = images.by_role(dataset, split, roles)
-    sets = {role: images.stratified(found, settings["samples"][role], SEED) for role, found in sets.items()}
+    sets = {role: images.stratified(found, settings.samples[role], SEED) for role, found in sets.items()}
     chosen = sum(list(sets.values())[1:], next(iter(sets.values()))).to(device)
     role = np.repeat(list(sets), [len(found) for found in sets.values()])
     try:
@@ -66,7 +74,7 @@ def attack(
         "by": found.by,
     }
     described = {
-        "settings": settings,
+        "settings": asdict(settings),
         "attack": attack,
         "device": str(device),
         "grid": eps,

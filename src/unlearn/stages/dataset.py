@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from unlearn.api.data import DataError, Images, Source
 from unlearn.config import plugins
-from unlearn.data import DataError, Images, Source
 from unlearn.io import tables
 from unlearn.io.schema.dataset import DATASET
 

@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 
 from unlearn.analysis.radii import headlines
+from unlearn.api.figures import STYLE, Figure, FigureError, plt
 from unlearn.config import plugins
-from unlearn.figures import STYLE, Figure, FigureError, plt
 from unlearn.io import tables
 from unlearn.io.schema.comparisons import COMPARISONS
 from unlearn.io.schema.correlations import CORRELATIONS

@@ -1,11 +1,11 @@
 """follow: the spread of activations, and test accuracy, along pretraining."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import asdict
 
 import torch
 
-from unlearn.evaluation.activations import spreads
+from unlearn.evaluation.activations import ProbeSettings, spreads
 from unlearn.io import tables
 from unlearn.io.schema.trajectory import TRAJECTORY
 from unlearn.metrics.accuracy import accuracy
@@ -16,14 +16,14 @@ from unlearn.run import Run
 from unlearn.stages.predict import logits
 
 
-def follow(run: Run, model: str, snapshots: str, dataset: str, out: str, settings: dict[str, Any], device: str) -> None:
+def follow(run: Run, model: str, snapshots: str, dataset: str, out: str, settings: ProbeSettings, device: str) -> None:
     """Of every snapshot and of the final ``model``, on test images; ``settings``: as for probe."""
     device = prepare(device)
     found = images.test_set(dataset)
-    with tables.Writer(TRAJECTORY, out, {"settings": settings, "device": str(device)}) as writer:
+    with tables.Writer(TRAJECTORY, out, {"settings": asdict(settings), "device": str(device)}) as writer:
         for epoch, net in along(model, snapshots, device):
             right = accuracy(found.labels.numpy(), logits(net, found, device))
-            rows = list(spreads(net, found.to(device), settings["at"], settings["sigma"]))
+            rows = list(spreads(net, found.to(device), settings.at, settings.sigma))
             writer.write(
                 {
                     "arch": [run.arch] * len(rows),

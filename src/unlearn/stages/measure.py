@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from unlearn.api.metrics import Evidence, MetricError, References, Row
 from unlearn.config import plugins
 from unlearn.io import tables
 from unlearn.io.schema.activations import ACTIVATIONS
@@ -16,7 +17,6 @@ from unlearn.io.schema.cost import COST
 from unlearn.io.schema.metrics import METRICS
 from unlearn.io.schema.predictions import PREDICTIONS
 from unlearn.io.tables import Table
-from unlearn.metrics import Evidence, MetricError, References, Row
 from unlearn.run import REFERENCE, Run
 
 

@@ -13,7 +13,7 @@ from unlearn.models.classifier import Classifier
 from unlearn.models.cost_meter import Meter
 from unlearn.models.device import prepare
 from unlearn.run import Run
-from unlearn.training.artifacts import model_spec, starting_model, write
+from unlearn.training.artifacts import TrainingSettings, model_spec, starting_model, write
 from unlearn.training.context import MethodContext
 from unlearn.training.loop import fit
 
@@ -25,7 +25,7 @@ def pretrain(
     history: str,
     cost: str,
     snapshots: str,
-    settings: dict[str, Any],
+    settings: TrainingSettings,
     follow: int,
     device: str,
     progress: Progress = NOTHING,
@@ -36,14 +36,14 @@ def pretrain(
     Raises ModelError or ProbeError, before any training, for an architecture that cannot go through the study.
     """
     device = prepare(device)
-    recipe = build(Training, settings["method"], "train")
+    recipe = build(Training, settings.method, "train")
     context = MethodContext(
         run.seed,
-        model_spec(dataset, settings["model"]),
+        model_spec(dataset, settings.model),
         {"retain": images.training_set(dataset).to(device)},  # by the streams of retraining
         device,
-        augment=settings["augment"],
-        precision=settings["precision"],
+        augment=settings.augment,
+        precision=settings.precision,
         progress=progress,
     )
     net, album = starting_model(context, None, run.arch), Album(range(follow, recipe.epochs, follow) if follow else ())

@@ -5,7 +5,7 @@ is the logit-scaled confidence of Carlini et al. 2022 (arXiv:2112.03570), whose 
 models is close to a Gaussian. The model itself is not kept.
 """
 
-from typing import Any
+from dataclasses import asdict, replace
 
 import numpy as np
 from scipy.special import logsumexp
@@ -19,6 +19,7 @@ from unlearn.models.device import prepare
 from unlearn.run import Run
 from unlearn.stages import predict
 from unlearn.stages.unlearn import chosen, unlearned
+from unlearn.training.artifacts import TrainingSettings
 
 STATUS = {"retain": "retained", "forget": "forgotten", "unseen": "unseen"}  # by role in the shadow's split
 
@@ -29,7 +30,7 @@ def shadow(
     dataset: str,
     split: str,
     out: str,
-    settings: dict[str, Any],
+    settings: TrainingSettings,
     device: str,
     original: str | None = None,
     tuning: str | None = None,
@@ -38,11 +39,11 @@ def shadow(
     """``run``: identity of shadow ``number``'s run of a method; ``split``: that of ``shadow_split``;
     ``original`` and ``tuning`` as in unlearning."""
     if tuning:
-        settings = {**settings, "method": {**settings["method"], **chosen(tuning)}}
+        settings = replace(settings, method=settings.method | chosen(tuning))
     device = prepare(device)
     net, _ = unlearned(run, dataset, split, original, settings, device, progress)
     identity = {**{key: getattr(run, key) for key in SHADOWED_KEY}, "shadow": number}
-    with tables.Writer(SHADOW, out, {"settings": settings, "run": vars(run), "device": str(device)}) as writer:
+    with tables.Writer(SHADOW, out, {"settings": asdict(settings), "run": vars(run), "device": str(device)}) as writer:
         for role, found in images.by_role(dataset, split, tuple(STATUS)).items():
             constant = {
                 key: np.repeat(value, len(found)) for key, value in {**identity, "status": STATUS[role]}.items()

@@ -5,7 +5,8 @@ result is reported from: choosing on a reported seed would flatter the methods w
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,20 @@ from unlearn.models.device import prepare
 from unlearn.run import Run
 from unlearn.stages import predict
 from unlearn.stages.unlearn import unlearned
+from unlearn.training.artifacts import TrainingSettings
 from unlearn.training.loop import Diverged
 
 log = logging.getLogger("unlearn")
 
 PARTS = ("ua", "ra", "ta", "mia_efficacy")
 ROLES = ("retain", "forget", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningSettings(TrainingSettings):
+    """``tuning_grid``: a parameter of the method and the values to try."""
+
+    tuning_grid: dict[str, Sequence[float]]
 
 
 class TuningError(RuntimeError):
@@ -40,12 +49,12 @@ def tune(
     original: str,
     reference: str,
     out: str,
-    settings: dict[str, Any],
+    settings: TuningSettings,
     device: str,
     progress: Progress = NOTHING,
 ) -> None:
     """``run``: arch, forget, method, scope and the tuning seed; ``reference``: the predictions of
-    exact retraining with that seed; ``settings``: those of a run, and ``tuning_grid``.
+    exact retraining with that seed; ``settings``: those of a run, with the grid.
 
     Raises TuningError if every try diverges.
     """
@@ -60,7 +69,7 @@ def tune(
         raise TuningError(f"{run.method} on {run.arch}: every setting of the grid diverged ({rows[-1]['failure']})")
     best = next(i for i, row in enumerate(rows) if row["distance"] == min(distances))
     columns = {key: [row[key] for row in rows] for key in rows[0]} | {"chosen": [i == best for i in range(len(rows))]}
-    tables.write(TUNING, out, columns, {"settings": settings, "device": str(device)}, run)
+    tables.write(TUNING, out, columns, {"settings": asdict(settings), "device": str(device)}, run)
 
 
 def tries(
@@ -68,21 +77,21 @@ def tries(
     dataset: str,
     split: str,
     original: str,
-    settings: dict[str, Any],
+    settings: TuningSettings,
     device: str,
     target: dict,
     progress: Progress,
 ) -> Iterator[dict[str, Any]]:
     """A row of the tuning table per setting of the grid, in its order."""
     sets = images.by_role(dataset, split, ROLES)
-    for parameter, values in settings["tuning_grid"].items():
+    for parameter, values in settings.tuning_grid.items():
         for value in values:
             phase = f"{parameter}-{value:g}"
             if kept := progress.load(phase):
                 yield kept["row"]
                 continue
             found: dict[str, Any] = dict.fromkeys((*PARTS, "distance", "failure"))
-            tried = {**settings, "method": {**settings["method"], parameter: value}}
+            tried = replace(settings, method=settings.method | {parameter: value})
             try:
                 with progress.part(phase):
                     net = unlearned(run, dataset, split, original, tried, device, progress)[0]

@@ -1,6 +1,6 @@
 """unlearn: one method on one layer scope, exact retraining among them."""
 
-from typing import Any
+from dataclasses import replace
 
 import torch
 
@@ -13,7 +13,7 @@ from unlearn.models.classifier import Classifier, Spec
 from unlearn.models.cost_meter import Meter
 from unlearn.models.device import prepare
 from unlearn.run import Run
-from unlearn.training.artifacts import model_spec, starting_model, write
+from unlearn.training.artifacts import TrainingSettings, model_spec, starting_model, write
 from unlearn.training.context import AccessError, MethodContext
 
 
@@ -28,7 +28,7 @@ def unlearn(
     model: str,
     history: str,
     cost: str,
-    settings: dict[str, Any],
+    settings: TrainingSettings,
     device: str,
     original: str | None = None,
     tuning: str | None = None,
@@ -37,7 +37,7 @@ def unlearn(
     """Run one method on one scope, starting from the ``original`` weights (none for a full retrain),
     with the setting that a ``tuning`` table chose, if there is one."""
     if tuning:
-        settings = {**settings, "method": {**settings["method"], **chosen(tuning)}}
+        settings = replace(settings, method=settings.method | chosen(tuning))
     net, context = unlearned(run, dataset, split, original, settings, device, progress)
     write(net, context, run, settings, model, history, cost)
 
@@ -47,7 +47,7 @@ def unlearned(
     dataset: str,
     split: str,
     original: str | None,
-    settings: dict[str, Any],
+    settings: TrainingSettings,
     device: str | torch.device,
     progress: Progress = NOTHING,
 ) -> tuple[Classifier, MethodContext]:
@@ -57,7 +57,7 @@ def unlearned(
     """
     device = prepare(device)
     method = plugins.load("methods", run.method)
-    spec = Spec.from_json(checkpoint.metadata(original)["spec"]) if original else model_spec(dataset, settings["model"])
+    spec = Spec.from_json(checkpoint.metadata(original)["spec"]) if original else model_spec(dataset, settings.model)
     seen = images.by_role(dataset, split, method.DATA_ROLES)
     context = MethodContext(
         run.seed,
@@ -65,12 +65,12 @@ def unlearned(
         {role: found.to(device) for role, found in seen.items()},
         device,
         scope=run.scope,
-        augment=settings["augment"],
-        precision=settings["precision"],
+        augment=settings.augment,
+        precision=settings.precision,
         progress=progress,
     )
     net = starting_model(context, original, run.arch)
-    own, file = plugins.settings("methods", run.method, settings["method"]), f"methods/{run.method}.py"
+    own, file = plugins.settings("methods", run.method, settings.method), f"methods/{run.method}.py"
     try:
         with Meter(net, context.device) as context.meter:
             returned = method.unlearn(net, context, own)

@@ -1,6 +1,7 @@
 """What the stages that make models share: the model they start from, and the files they leave."""
 
 import logging
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,18 @@ from unlearn.run import Run
 from unlearn.training.context import MethodContext
 
 log = logging.getLogger("unlearn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How a model is made. ``method``: the settings of the method, or the recipe of (re)training; ``model``: the
+    architecture (model, args, stem, normalize), None for a run that starts from the original's weights;
+    ``augment``: crop and flip; ``precision``: of training."""
+
+    method: dict[str, Any]
+    augment: dict[str, Any]
+    precision: str
+    model: dict[str, Any] | None = None
 
 
 def model_spec(dataset: str, model: dict[str, Any]) -> Spec:
@@ -40,10 +53,10 @@ def starting_model(context: MethodContext, original: str | None, arch: str) -> C
 
 
 def write(
-    net: Classifier, context: MethodContext, run: Run, settings: dict[str, Any], model: str, history: str, cost: str
+    net: Classifier, context: MethodContext, run: Run, settings: TrainingSettings, model: str, history: str, cost: str
 ) -> None:
     """Write a trained model with its history and its cost."""
-    described = {"settings": settings, "device": str(context.device), "threads": torch.get_num_threads()}
+    described = {"settings": asdict(settings), "device": str(context.device), "threads": torch.get_num_threads()}
     columns = ("epoch", "loss", "lr", "seconds")
     tables.write(HISTORY, history, {key: [row[key] for row in context.history] for key in columns}, described, run)
     moved = sum(p.numel() for p in net.parameters() if p.requires_grad) if run.method != "original" else 0

@@ -1,0 +1,124 @@
+"""For files in ``metrics/``: what a metric declares, is given and yields. No torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["Evidence", "Metric", "MetricError", "References", "Row", "Rows", "per_class"]
+
+
+class MetricError(ValueError):
+    """A metric that is not defined on what it is given, such as an empty group."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """``goal``: max, min, match_retrain, or info where no direction is good."""
+
+    label: str
+    goal: str
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+
+
+class Row(NamedTuple):
+    """A value with the number of samples it rests on and the keys that apply."""
+
+    metric: str
+    value: float
+    n: int
+    role: str | None = None
+    attack: str | None = None
+    eps: float | None = None
+    label: int | None = None
+    layer: str | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A run's tables: ``predictions`` (id, role, label) beside ``logits`` [N, C], ``adversarial``,
+    ``activations``, ``cost``, and ``metrics`` once the absolute ones are computed. ``grids``: attack →
+    its radii, ascending; ``checks``: what it recorded of its perturbations; ``recovery``: as ``adversarial``, of
+    attacks that aim to recover labels. A reference need not have more than predictions."""
+
+    predictions: pd.DataFrame
+    logits: np.ndarray
+    adversarial: pd.DataFrame | None = None
+    activations: pd.DataFrame | None = None
+    cost: pd.DataFrame | None = None
+    metrics: pd.DataFrame | None = None
+    recovery: pd.DataFrame | None = None
+    grids: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    checks: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @cached_property
+    def forgotten_classes(self) -> frozenset[int]:
+        """Classes of which nothing is retained."""
+        by_role = self.predictions.groupby("role")["label"].unique()
+        for role in ("forget", "retain"):
+            if role not in by_role:
+                raise MetricError(f"no predictions for role {role!r}")
+        return frozenset(by_role["forget"]) - frozenset(by_role["retain"])
+
+    def of_role(self, role: str) -> tuple[np.ndarray, np.ndarray]:
+        """Labels [N] and logits [N, C] of a role, by ascending id. Raises MetricError if it has no images."""
+        rows = self._rows(role)
+        return self.predictions["label"].to_numpy()[rows], self.logits[rows]
+
+    def beside(self, other: "Evidence", role: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Labels [N] and both runs' logits [N, C] of the same images, by ascending id.
+
+        Raises MetricError if an image of the role is missing on either side, or labelled otherwise.
+        """
+        labels, logits = self.of_role(role)
+        ids, others = (e.predictions["id"].to_numpy()[e._rows(role)] for e in (self, other))
+        if different := len(np.setxor1d(ids, others)):
+            raise MetricError(f"{different} images of role {role!r} are on one side only")
+        other_labels, other_logits = other.of_role(role)
+        if (labels != other_labels).any():
+            raise MetricError(f"images of role {role!r} have other labels in the reference")
+        return labels, logits, other_logits
+
+    def _rows(self, role: str) -> np.ndarray:
+        chosen = ((self.predictions["role"] == role) & self.counted(self.predictions)).to_numpy().nonzero()[0]
+        if not len(chosen):
+            raise MetricError(f"no predictions for role {role!r}")
+        return chosen[np.argsort(self.predictions["id"].to_numpy()[chosen])]
+
+    def counted(self, frame: pd.DataFrame) -> pd.Series:
+        """False for the rows of test images of forgotten classes."""
+        return ~((frame["role"] == "test") & frame["label"].isin(self.forgotten_classes))
+
+    def value(self, metric: str) -> float:
+        """The value of a metric without keys. Raises MetricError if it was not measured."""
+        found = self.metrics.loc[self.metrics["metric"] == metric, "value"]
+        if len(found) != 1:
+            raise MetricError(f"needs one value of {metric!r}, found {len(found)}; is it in the config's metrics?")
+        return float(found.iloc[0])
+
+
+@dataclass(frozen=True)
+class References:
+    """What a run is compared with: exact retraining, with its metrics, and the model that forgot
+    nothing; both of the run's architecture, forget set and seed."""
+
+    retrain: Evidence
+    original: Evidence
+
+
+Rows = Iterator[Row]
+
+
+def per_class(labels: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The classes [K] there are, ascending, the share of each that is right, and its size.
+
+    >>> per_class(np.array([2, 0, 2, 2]), np.array([True, True, False, True]))[1].round(2)
+    array([1.  , 0.67])
+    """
+    classes, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    return classes, np.bincount(index, weights=right) / sizes, sizes
