@@ -17,9 +17,10 @@ from unlearn.analysis.comparisons import (
     mean_pairwise,
     paired_p,
     seeds_needed,
+    two_way,
 )
-from unlearn.analysis.conjectures import Finding, Settings, conclude
-from unlearn.analysis.correlations import Clusters, Column, correlate, kendall, partial_spearman, spearman, summaries
+from unlearn.analysis.conjectures import Finding, Settings, conclude, signs_p
+from unlearn.analysis.correlations import Column, Resampling, correlate, kendall, partial_spearman, spearman, summaries
 from unlearn.analysis.gates import Attack, gates
 from unlearn.config.study import Study
 from unlearn.io import tables
@@ -353,130 +354,137 @@ REFERENCES = {
     kendall: lambda x, y: stats.kendalltau(x, y).statistic,
     partial_spearman: naive_partial,
 }
-SIZES = [4, 4, 4, 3]  # runs of each seed
 
 
-def drawn(count, levels=1000, seed=0):
-    """Columns of 15 runs of four seeds, as arrays and as Columns."""
-    seeds = np.repeat(np.arange(len(SIZES)), SIZES)
-    arrays = np.random.default_rng(seed).integers(levels, size=(count, len(seeds))).astype(float)
-    clusters = Clusters(seeds, 150, 1)
-    return arrays, [Column(array, clusters) for array in arrays], clusters
+def drawn(count, levels=1000, seed=0, shape=(9, 4)):
+    """Columns of 9 cells with four seeds each, as arrays [n, S] and as Columns."""
+    arrays = np.random.default_rng(seed).integers(levels, size=(count, *shape)).astype(float)
+    resampling = Resampling(*shape, 150, 1)
+    return arrays, [Column(array, resampling) for array in arrays], resampling
 
 
-@pytest.mark.parametrize("levels", [3, 1000], ids=["ties", "no ties"])
+@pytest.mark.parametrize("levels", [2, 1000], ids=["ties", "no ties"])
 @pytest.mark.parametrize("statistic", REFERENCES, ids=lambda f: f.__name__)
-def test_coefficients_are_scipys(statistic, levels):
+def test_coefficients_are_scipys_of_the_means_over_seeds(statistic, levels):
     others = 2 if statistic is partial_spearman else 1
     arrays, columns, _ = drawn(2 + others, levels)
     found, _, _ = statistic(columns[:2], *columns[2:])
-    assert found == pytest.approx([REFERENCES[statistic](x, *arrays[2:]) for x in arrays[:2]])
+    means = arrays.mean(2)
+    assert found == pytest.approx([REFERENCES[statistic](x, *means[2:]) for x in means[:2]])
 
 
 @pytest.mark.filterwarnings("ignore:An input array is constant", "ignore:Polyfit")
-@pytest.mark.parametrize("levels", [3, 1000], ids=["ties", "no ties"])
+@pytest.mark.parametrize("levels", [2, 1000], ids=["ties", "no ties"])
 @pytest.mark.parametrize("statistic", REFERENCES, ids=lambda f: f.__name__)
-def test_a_bootstrap_sample_repeats_all_runs_of_a_seed(statistic, levels):
-    arrays, columns, clusters = drawn(3 if statistic is partial_spearman else 2, levels)
+def test_a_bootstrap_sample_repeats_cells_and_seeds(statistic, levels):
+    arrays, columns, resampling = drawn(3 if statistic is partial_spearman else 2, levels)
     _, found, _ = statistic(columns[:1], *columns[1:])
-    assert len(found) == len(clusters.distinct) > 20
     seen = 0
-    for counts, coefficient in zip(clusters.distinct, found[:, 0], strict=True):
-        repeated = np.repeat(arrays, np.repeat(counts, SIZES), axis=1)
-        expected = REFERENCES[statistic](*repeated)
+    for cells, seeds, coefficient in zip(
+        resampling.of_cells.astype(int), resampling.of_seeds.astype(int), found[:, 0], strict=True
+    ):
+        repeated = np.repeat(np.repeat(arrays, cells, axis=1), seeds, axis=2).mean(2)
         if np.isfinite(coefficient):
-            assert coefficient == pytest.approx(expected)
+            assert coefficient == pytest.approx(REFERENCES[statistic](*repeated))
             seen += 1
-    assert seen > 20
+    assert seen > 140
 
 
 @pytest.mark.parametrize("statistic", [spearman, kendall], ids=lambda f: f.__name__)
 def test_permutations_are_scipys(statistic, monkeypatch):
-    monkeypatch.setattr(correlations, "BLOCK", 15 * 15 * 7)
-    (x, y), columns, clusters = drawn(2, 5)
+    monkeypatch.setattr(correlations, "BLOCK", 9 * 9 * 7)
+    arrays, columns, resampling = drawn(2, 2)
+    x, y = arrays.mean(2)
     _, _, found = statistic(columns[:1], columns[1])
-    assert found[:, 0] == pytest.approx([REFERENCES[statistic](x, y[order]) for order in clusters.permutations])
+    assert found[:, 0] == pytest.approx([REFERENCES[statistic](x, y[order]) for order in resampling.permutations])
 
 
 def test_permutations_of_the_partial_correlation_move_residuals():
-    (x, y, z), columns, clusters = drawn(3)
-    x, y, z = (stats.rankdata(v) for v in (x, y, z))
+    arrays, columns, resampling = drawn(3)
+    x, y, z = (stats.rankdata(v) for v in arrays.mean(2))
     fitted = np.polyval(np.polyfit(z, y, 1), z)
 
     def pearson(moved):
         left = [v - np.polyval(np.polyfit(z, v, 1), z) for v in (x, moved)]
         return stats.pearsonr(*left).statistic
 
-    expected = [pearson(fitted + (y - fitted)[order]) for order in clusters.permutations]
+    expected = [pearson(fitted + (y - fitted)[order]) for order in resampling.permutations]
     assert partial_spearman(columns[:1], *columns[1:])[2][:, 0] == pytest.approx(expected)
 
 
-def test_permutations_stay_within_a_seed():
-    seeds = np.array([3, 1, 3, 1, 1, 3])
-    clusters = Clusters(seeds, 200, 0)
-    assert (seeds[clusters.permutations] == seeds).all()
-    assert (np.sort(clusters.permutations, axis=1) == np.arange(6)).all()
-    assert len(np.unique(clusters.permutations, axis=0)) == 36, "all of them"
-
-
 def test_samples_are_drawn_as_often_as_chance_would():
-    """Of two seeds: both with probability 1/2, either twice with 1/4."""
-    clusters = Clusters(np.array([0, 0, 1]), 4000, 0)
-    share = {tuple(c): np.mean(clusters.drawn == i) for i, c in enumerate(clusters.distinct.tolist())}
-    assert share == pytest.approx({(0, 2): 0.25, (1, 1): 0.5, (2, 0): 0.25}, abs=0.03)
-    assert clusters.weights.tolist() == [[0, 0, 2], [1, 1, 1], [2, 2, 0]]
+    """Of two seeds: both with probability 1/2, either twice with 1/4; orders of three cells alike."""
+    resampling = Resampling(3, 2, 6000, 0)
+    drawn_seeds, counts = np.unique(resampling.of_seeds, axis=0, return_counts=True)
+    assert drawn_seeds.tolist() == [[0, 2], [1, 1], [2, 0]]
+    assert counts / 6000 == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+    assert (resampling.of_cells.sum(1) == 3).all()
+    orders, counts = np.unique(resampling.permutations, axis=0, return_counts=True)
+    assert len(orders) == 6
+    assert counts / 6000 == pytest.approx(np.full(6, 1 / 6), abs=0.03)
 
 
-def summary(x, y, seeds, confidence=0.95, resamples=500, seed=0):
-    clusters = Clusters(np.asarray(seeds), resamples, seed)
-    return summaries(spearman([Column(x, clusters)], Column(y, clusters)), clusters, confidence)[0]
+def summary(x, y, confidence=0.95, resamples=500, seed=0):
+    """Of values [n, S], or [n] of one seed."""
+    x, y = (np.reshape(v, (len(v), -1)) for v in (x, y))
+    resampling = Resampling(*x.shape, resamples, seed)
+    return summaries(spearman([Column(x, resampling)], Column(y, resampling)), resampling, confidence)[0]
 
 
 def test_a_planted_correlation_is_found():
-    x, seeds = RNG.normal(size=40), np.arange(40) % 8
-    coefficient, low, high, p = summary(x, np.exp(x) + 0.1 * RNG.normal(size=40), seeds)
+    x = RNG.normal(size=(20, 1)) + 0.1 * RNG.normal(size=(20, 5))
+    coefficient, low, high, p = summary(x, np.exp(x) + 0.1 * RNG.normal(size=x.shape))
     assert coefficient > 0.9
-    assert 0.7 < low < coefficient < high <= 1
+    assert 0.6 < low < coefficient <= high <= 1
     assert p == pytest.approx(1 / 501)
-    reverse = summary(x, -x, seeds)
+    reverse = summary(x, -x)
     assert reverse == pytest.approx((-1, -1, -1, 1 / 501)), "two-sided"
 
 
-def test_p_is_uniform_where_there_is_nothing_to_find_within_seeds():
-    """Though x and y share what their seeds have in common, which runs taken for independent would show."""
-    draw, seeds = np.random.default_rng(1), np.repeat(np.arange(3), 6)
-    p, naive = [], []
+@pytest.mark.parametrize("of_cell", [0, 1, 3])
+def test_p_is_uniform_and_the_interval_holds_0_where_there_is_nothing_to_find(of_cell):
+    """Though runs share what their cells and their seeds have in common, which runs taken for independent show.
+    benchmarks/verdicts.py does the same at length."""
+    draw = np.random.default_rng(1)
+    p, naive, held = [], [], []
     for _ in range(200):
-        x, y = 2 * draw.normal(size=3)[seeds] + draw.normal(size=(2, 18))
-        p.append(summary(x, y, seeds, resamples=199)[3])
-        naive.append(stats.spearmanr(x, y).pvalue)
-    assert min(p) >= 1 / 200
-    assert max(p) <= 1
+        x, y = of_cell * draw.normal(size=(2, 12, 1)) + 2 * draw.normal(size=(2, 1, 4)) + draw.normal(size=(2, 12, 4))
+        _, low, high, found = summary(x, y, resamples=199)
+        p.append(found)
+        held.append(low <= 0 <= high)
+        naive.append(stats.spearmanr(x.ravel(), y.ravel()).pvalue)
     assert stats.kstest(p, "uniform").pvalue > 0.01
-    assert np.mean(np.less(naive, 0.05)) > 0.5
+    assert np.mean(held) >= 0.9
+    assert np.mean(np.less(naive, 0.05)) > 0.15
 
 
-def test_p_is_close_to_scipys_for_one_seed():
+def test_p_is_close_to_scipys():
     x = RNG.normal(size=15)
     y = x + 2 * RNG.normal(size=15)
-    found = summary(x, y, np.zeros(15), resamples=5000)
+    found = summary(x, y, resamples=5000)
     assert found[3] == pytest.approx(stats.spearmanr(x, y).pvalue, abs=0.03)
     assert found[1:3] == (None, None), "one seed says nothing of others"
 
 
 @pytest.mark.parametrize(("x", "y"), [([1, 2, 3], [1, 2, 3]), ([1, 1, 1, 1], [1, 2, 3, 4]), ([1, 2, 3, 4], [5] * 4)])
 @pytest.mark.parametrize("statistic", REFERENCES, ids=lambda f: f.__name__)
-def test_nothing_is_said_of_three_runs_or_a_constant(statistic, x, y):
-    clusters = Clusters(np.arange(len(x)) % 2, 100, 0)
+def test_nothing_is_said_of_three_cells_or_a_constant(statistic, x, y):
+    resampling = Resampling(len(x), 2, 100, 0)
     beside = [[2, 3, 1, 4][: len(x)]] if statistic is partial_spearman else []
-    outcome = statistic([Column(x, clusters)], *(Column(v, clusters) for v in [y, *beside]))
-    assert summaries(outcome, clusters, 0.95) == [(None,) * 4]
+    columns = [Column(np.repeat(v, 2), resampling) for v in [x, y, *beside]]
+    assert summaries(statistic(columns[:1], *columns[1:]), resampling, 0.95) == [(None,) * 4]
+
+
+def test_a_missing_run_does_not_stand_for_its_seed():
+    """A seed that raises every cell by 10 raises no mean of a cell that lacks it."""
+    values = np.arange(6.0)[:, None] + np.array([0.0, 0.0, 10.0])
+    values[5, 2] = np.nan
+    assert Column(values, Resampling(6, 3, 100, 0)).means.argsort().tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_resampling_is_seeded():
-    x, y = RNG.normal(size=(2, 10))
-    seeds = np.arange(10) % 5
-    assert summary(x, y, seeds, seed=3) == summary(x, y, seeds, seed=3) != summary(x, y, seeds, seed=4)
+    x, y = RNG.normal(size=(2, 10, 3))
+    assert summary(x, y, seed=3) == summary(x, y, seed=3) != summary(x, y, seed=4)
 
 
 # --- the table of correlations --------------------------------------------------------------------
@@ -485,9 +493,10 @@ HEADLINE = 0.1
 HEADLINES = {"fgsm": 0.2, "pgd": HEADLINE}
 
 
-def runs(arch, relation, count=12, seeds=4):
-    for i in range(count):
-        method, seed, x = f"m{i // seeds}" if i >= seeds else "retrain", i % seeds, i / 10
+def runs(arch, relation, cells=6, seeds=4):
+    """Runs of ``cells`` cells; the fairness-gap grows from one to the next, and a little with the seed."""
+    for i, seed in itertools.product(range(cells), range(seeds)):
+        method, x = f"m{i}" if i else "retrain", i / 10 + seed / 1000
         yield row(method, seed, (5 * i % 17) / 10, "ta", arch)
         for role in ("test", "forget"):
             for metric in correlations.X:
@@ -512,7 +521,7 @@ def test_correlate_pairs_runs_per_architecture_attack_radius_and_role():
         assert key[0] == "robustness_drop" or np.isnan(key[1])
         sign = 1 if key[0] == "robustness_drop" else -1
         assert group["coefficient"].tolist() == [sign if arch == "up" else -sign for arch in group["arch"]]
-    assert found.drop_duplicates("arch")[["n", "seeds"]].to_numpy().tolist() == [[12, 4], [5, 4]]
+    assert found.drop_duplicates("arch")[["n", "seeds"]].to_numpy().tolist() == [[6, 4], [5, 4]]
 
 
 def test_correlations_do_not_depend_on_the_order_of_rows():
@@ -529,9 +538,11 @@ def test_correlations_do_not_depend_on_the_order_of_rows():
 def test_a_correlation_by_way_of_accuracy_is_gone_at_equal_accuracy():
     draw = np.random.default_rng(4)
 
+    accuracies = dict(zip("abcdefghijklmnopqrstuvwxyz", draw.normal(size=26), strict=True))
+
     def confounded():
-        for method, seed in itertools.product("abcdefghij", range(4)):
-            ta = draw.normal()
+        for method, seed in itertools.product(accuracies, range(2)):
+            ta = accuracies[method]
             yield row(method, seed, ta)
             yield row(method, seed, ta + 0.3 * draw.normal(), correlations.X[0], role="test")
             drop = ta + 0.3 * draw.normal()
@@ -599,19 +610,19 @@ def concluded(rows, trajectory=None, settings=SETTINGS):
     ("sign", "seeds", "verdict"), [(1, 4, "supported"), (-1, 4, "contradicted"), (1, 2, "can't tell")]
 )
 def test_a_larger_gap_with_a_larger_drop(sign, seeds, verdict):
-    found = concluded(runs("net", lambda x: sign * x, 16, seeds)).loc[[conjectures.LARGER]]
+    found = concluded(runs("net", lambda x: sign * x, 8, seeds)).loc[[conjectures.LARGER]]
     assert found["statistic"].tolist() == ["spearman", "partial_spearman"]
     assert found["verdict"].tolist() == [verdict] * 2
     assert found["coefficient"].tolist() == pytest.approx([sign] * 2)
-    assert found[["attack", "eps", "n", "seeds"]].to_numpy().tolist() == [["pgd", HEADLINE, 16, seeds]] * 2
+    assert found[["attack", "eps", "n", "seeds"]].to_numpy().tolist() == [["pgd", HEADLINE, 8, seeds]] * 2
 
 
 def test_only_the_headline_attack_radius_and_the_test_images_are_judged():
     other = [
-        row(f"m{i // 4}" if i >= 4 else "retrain", i % 4, -i, "robustness_drop", role=role, attack=attack, eps=HEADLINE)
-        for i, (role, attack) in itertools.product(range(16), [("test", "fgsm"), ("forget", "pgd")])
+        row(f"m{i}" if i else "retrain", seed, -i, "robustness_drop", role=role, attack=attack, eps=HEADLINE)
+        for i, seed, (role, attack) in itertools.product(range(8), range(4), [("test", "fgsm"), ("forget", "pgd")])
     ]
-    found = concluded([*runs("net", lambda x: x, 16), *other]).loc[[conjectures.LARGER]]
+    found = concluded([*runs("net", lambda x: x, 8), *other]).loc[[conjectures.LARGER]]
     assert found["verdict"].tolist() == ["supported"] * 2
 
 
@@ -631,26 +642,71 @@ RETRAINED = (0.2, 0.3, 0.25, 0.3)
         ((-0.1, -0.12, -0.1, -0.09), "contradicted"),
         ((0.1, -0.12, 0.1, -0.09), "not supported"),
         ((0.1, 0.12), "can't tell"),
-        ((0.1, 0.1, 0.1), "can't tell"),
+        ((0.0, 0.0, 0.0), "can't tell"),
     ],
 )
 def test_approximate_methods_lose_more(extra, verdict):
-    """The mean of two methods, one of which is like retraining; original and other scopes do not count."""
-    exact = RETRAINED[: len(extra)]
+    """Six methods that lose 1.0 to 1.5 times ``extra`` more; original and other scopes do not count."""
+    exact, factors = RETRAINED[: len(extra)], np.linspace(1, 1.5, 6)
     rows = [
         *drops(exact, "retrain"),
-        *drops(exact, "rl"),
-        *drops(np.add(exact, extra), "cf"),
+        *(r for i, factor in enumerate(factors) for r in drops(np.add(exact, np.multiply(factor, extra)), f"m{i}")),
         *drops([0.9] * len(extra), "original"),
-        *drops([0.9] * len(extra), "cf", scope="last"),
+        *drops([0.9] * len(extra), "m0", scope="last"),
     ]
     found = concluded(rows).loc[conjectures.FRAGILE]
     assert found["verdict"] == verdict
-    assert found["coefficient"] == pytest.approx(np.mean(extra) / 2)
-    assert (found["n"], found["seeds"]) == (2 * len(extra), len(extra))
+    assert found["coefficient"] == pytest.approx(np.mean(extra) * 1.25)
+    assert (found["n"], found["seeds"]) == (6, len(extra))
     if len(extra) == 4:
-        assert (found["low"], found["high"]) == pytest.approx(interval(np.array(extra) / 2, 0.95))
-        assert found["p"] == pytest.approx(stats.ttest_1samp(extra, 0).pvalue)
+        expected = two_way(np.outer(factors, extra), 0.95)
+        assert (found["low"], found["high"], found["p"]) == pytest.approx(expected)
+
+
+def test_one_method_that_loses_more_is_no_evidence_on_approximate_methods():
+    rows = [*drops(RETRAINED, "retrain"), *drops(np.add(RETRAINED, (0.1, 0.12, 0.1, 0.09)), "cf")]
+    rows += [r for m in ("rl", "bs", "salun") for r in drops(np.add(RETRAINED, (0.001, 0.0, -0.001, 0.0)), m)]
+    found = concluded(rows).loc[conjectures.FRAGILE]
+    assert found["verdict"] == "not supported"
+    assert found["low"] < 0 < found["coefficient"]
+
+
+def test_a_method_without_a_run_of_every_seed_is_left_out():
+    rows = [*drops(RETRAINED, "retrain"), *drops(RETRAINED[:3], "rl"), *drops(np.add(RETRAINED, 0.1), "cf")]
+    found = concluded([*rows, *drops(np.add(RETRAINED, (0.1, 0.2, 0.1, 0.1)), "bs")]).loc[conjectures.FRAGILE]
+    assert (found["n"], found["seeds"]) == (2, 4)
+    assert "1 method without a run of every seed was left out" in found["reason"]
+
+
+def test_two_way_is_the_analysis_of_variance():
+    """Interval and p from the mean squares of methods, seeds and the rest, each written out."""
+    values = np.random.default_rng(3).normal(size=(5, 3)) + np.array([[0.0], [2.0], [1.0], [4.0], [2.0]])
+    rows, cols = values.mean(1), values.mean(0)
+    mean = sum(values.ravel()) / 15
+    of_methods = 3 * sum((r - mean) ** 2 for r in rows) / 4
+    of_seeds = 5 * sum((c - mean) ** 2 for c in cols) / 2
+    rest = sum((values[i, j] - rows[i] - cols[j] + mean) ** 2 for i in range(5) for j in range(3)) / 8
+    variance = max(of_methods + of_seeds - rest, of_methods, of_seeds, rest)
+    freedom = variance**2 / (of_methods**2 / 4 + of_seeds**2 / 2 + rest**2 / 8)
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(variance / 15)
+    low, high, p = two_way(values, 0.95)
+    assert (low, high) == pytest.approx((mean - half, mean + half))
+    assert p == pytest.approx(2 * stats.t.sf(mean / np.sqrt(variance / 15), freedom))
+    assert two_way(values.T, 0.95) == pytest.approx((low, high, p)), "both ways alike"
+
+
+@pytest.mark.parametrize("of_method", [0, 1, 3])
+def test_two_way_holds_the_mean_of_the_methods_of_which_these_are_a_sample(of_method):
+    draw = np.random.default_rng(5)
+    held = naive = 0
+    for _ in range(400):
+        values = of_method * draw.normal(size=(6, 1)) + draw.normal(size=(1, 3)) + draw.normal(size=(6, 3))
+        low, high, _ = two_way(values, 0.95)
+        held += low <= 0 <= high
+        low, high = interval(values.mean(0), 0.95)
+        naive += low <= 0 <= high
+    assert held >= 0.92 * 400
+    assert of_method < 3 or naive < 0.85 * 400, "seeds alone as units would not"
 
 
 def test_forget_sets_are_averaged_not_counted_as_seeds():
@@ -661,7 +717,7 @@ def test_forget_sets_are_averaged_not_counted_as_seeds():
     ]
     found = concluded(rows).loc[conjectures.FRAGILE]
     assert (found["low"], found["high"]) == pytest.approx(interval(np.array([0.2, 0.2, 0.15, 0.19]), 0.95))
-    assert (found["n"], found["seeds"]) == (8, 4)
+    assert (found["n"], found["seeds"]) == (1, 4)
 
 
 def scoped(gap, time, seeds=4, parts=conjectures.PARTS):
@@ -728,15 +784,26 @@ def checkpoints(slope, seeds=4, arch="net"):
 
 @pytest.mark.parametrize(
     ("slope", "seeds", "verdict"),
-    [(-0.1, 4, "supported"), (0.1, 4, "contradicted"), (0.0, 4, "not supported"), (-0.1, 2, "can't tell")],
+    [(-0.1, 6, "supported"), (0.1, 6, "contradicted"), (0.0, 6, "not supported"), (-0.1, 5, "can't tell")],
 )
 def test_a_well_trained_model_has_a_small_gap(slope, seeds, verdict):
     followed = checkpoints(slope, seeds)
     found = concluded(runs("net", lambda x: x), followed).loc[conjectures.TRAINED]
     assert found["verdict"] == verdict
-    expected = stats.spearmanr(followed["accuracy"], followed["relative_fairness_gap_mean"]).statistic
-    assert found["coefficient"] == pytest.approx(expected)
+    of_seeds = [
+        stats.spearmanr(f["accuracy"], f["relative_fairness_gap_mean"]).statistic for _, f in followed.groupby("seed")
+    ]
+    assert found["coefficient"] == pytest.approx(np.mean(of_seeds))
     assert (found["n"], found["seeds"]) == (10 * seeds, seeds)
+    if seeds == 5:
+        assert found["reason"] == "5 seeds, at least 6 are needed"
+
+
+def test_p_by_signs_is_that_of_all_choices_of_signs():
+    values = np.random.default_rng(0).normal(0.4, size=7)
+    choices = np.array([np.dot(signs, values) for signs in itertools.product([-1, 1], repeat=7)])
+    assert signs_p(values) == pytest.approx(np.mean(np.abs(choices) >= abs(values.sum()) - 1e-12))
+    assert signs_p(np.full(20, 0.3)) < 1e-4, "drawn above 16"
 
 
 @pytest.mark.parametrize("trajectory", [None, checkpoints(-0.1, arch="other")], ids=["none", "of another"])
@@ -813,7 +880,7 @@ def test_a_study_need_not_measure_both_sides(tmp_path):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("seeds", [1, 2, 4])
 def test_the_stage_writes_three_tables(seeds, tmp_path):
-    own = [*runs("net", lambda x: x**2, 3 * seeds, seeds), *runs("vit", lambda x: -x, 3 * seeds, seeds)]
+    own = [*runs("net", lambda x: x**2, 4, seeds), *runs("vit", lambda x: -x, 4, seeds)]
     own += [
         row(method, s, 0.2, "fairness_gap", role="test", layer="a")
         for method in ("m1", "retrain")
@@ -821,7 +888,7 @@ def test_the_stage_writes_three_tables(seeds, tmp_path):
     ]
     found = analysed(own, tmp_path)
     of_a_run = 1 + 2 * 8 + 2 * 2 + 1  # accuracy, gaps by role, drops by radius and role, aurc
-    assert len(found["comparisons"]) == 2 * 3 * of_a_run + 2
+    assert len(found["comparisons"]) == 2 * 4 * of_a_run + 2
     assert len(found["correlations"]) == 2 * 8 * (3 + 1 + 3)
     assert found["conjectures"].groupby("arch").size().to_dict() == {"net": 5, "vit": 5}
 

@@ -38,6 +38,40 @@ def interval(values: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndar
     return _mean(values) - half, _mean(values) + half
 
 
+def two_way(values: np.ndarray, confidence: float) -> tuple[float, float, float]:
+    """(low, high, two-sided p against 0) of the mean of [M, S] methods × seeds, both drawn from many.
+
+    Two-way random effects without interaction; degrees of freedom by Satterthwaite (1946). What the methods of a seed
+    have in common widens the interval, and so does what the seeds of a method have in common. One method has no
+    spread between methods: the interval is Student's over seeds. NaN for fewer than two seeds or a mean without spread.
+
+    >>> two_way(np.array([[1.0, 2.0, 3.0]]), 0.95)[:2] == interval(np.array([1.0, 2.0, 3.0]), 0.95)
+    True
+    """
+    methods, seeds = values.shape
+    if methods == 1:
+        low, high = interval(values[0], confidence)
+        return float(low), float(high), float(paired_p(values[0], np.zeros(seeds)))
+    if seeds == 1:
+        return np.nan, np.nan, np.nan
+    mean, of_method, of_seed = values.mean(), values.mean(1), values.mean(0)
+    rest = values - of_method[:, None] - of_seed + mean
+    squares = np.array(
+        [
+            seeds * np.var(of_method, ddof=1),
+            methods * np.var(of_seed, ddof=1),
+            (rest**2).sum() / ((methods - 1) * (seeds - 1)),
+        ]
+    )
+    variance = max(squares[0] + squares[1] - squares[2], *squares)
+    if variance <= (CONSTANT * np.abs(values).max()) ** 2:
+        return np.nan, np.nan, np.nan
+    freedom = variance**2 / (squares**2 / [methods - 1, seeds - 1, (methods - 1) * (seeds - 1)]).sum()
+    error = np.sqrt(variance / values.size)
+    half = stats.t.ppf((1 + confidence) / 2, freedom) * error
+    return float(mean - half), float(mean + half), float(2 * stats.t.sf(abs(mean) / error, freedom))
+
+
 def paired_p(values: np.ndarray, references: np.ndarray) -> np.ndarray:
     """Two-sided p of a paired t test along the last axis; NaN where differences do not vary, or for one seed."""
     differences, n = values - references, np.isfinite(values).sum(-1)

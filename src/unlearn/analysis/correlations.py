@@ -1,11 +1,13 @@
-"""Does a larger fairness-gap go with a larger loss under attack? (Tran & Woo 2025, the conjecture.)
+"""Does a larger fairness-gap go with a larger loss under attack? (Tran & Woo 2025.)
 
-Rank correlations over the runs of one architecture, controls included. Runs of one seed share their
-pretrained model, so seeds are clusters: the interval is a percentile bootstrap over seeds with all
-their runs (none with one seed, rough with a few), and p comes from permuting runs within their seed.
+Rank correlations over the *cells* (forget set, method, scope) of one architecture, controls included; the value of a
+cell is its mean over seeds. Neither what the runs of a seed have in common nor what the runs of a method have in
+common is evidence for a relation. So p permutes cells with all their seeds, and the interval is a percentile
+bootstrap that resamples cells and seeds (two-way). ``benchmarks/verdicts.py`` measures both on studies without a
+relation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -18,100 +20,129 @@ PARTS = ("mean", "first", "intermediate", "last")
 X = tuple(f"{prefix}fairness_gap_{part}" for prefix in ("", "relative_") for part in PARTS)
 Y = ("robustness_drop", "aurc")
 CONTROL = "ta"
-RUN = ["arch", "forget", "method", "scope", "seed"]
+CELL = ["arch", "forget", "method", "scope"]
 COLUMNS = ["arch", "x", "y", "attack", "eps", "role", "statistic", "coefficient", "low", "high", "p", "n", "seeds"]
-FEWEST = 4  # runs without which nothing is said
-EQUAL = 1e-9  # coefficients that differ by less are the same: sums in another order
-BLOCK = 10**7  # pairs of runs that are permuted at a time: 120 MB
+FEWEST = 4  # cells without which nothing is said
+EQUAL = 1e-9  # coefficients that differ by less are equal: sums in another order
+DIGITS = 12  # of means over seeds, for the same reason
+BLOCK = 10**7  # pairs of cells that are compared at a time: 80 MB
 
-Outcome = tuple[np.ndarray, np.ndarray, np.ndarray]  # coefficients [J], of samples [U, J], of permutations [R, J]
+Outcome = tuple[np.ndarray, np.ndarray, np.ndarray]  # coefficients [J], of samples [R, J], of permutations [R, J]
 
 
-class Clusters:
-    """What becomes of n runs, ``seeds`` [n], under resampling and permutation.
+class Resampling:
+    """What happens to ``cells`` cells with ``seeds`` seeds each, ``resamples`` times.
 
-    ``permutations`` [R, n] are indices that stay within a seed. A bootstrap sample holds each seed a
-    number of times; few seeds have few ``distinct`` samples [U, S], of which ``drawn`` [R] are indices.
+    ``permutations`` [R, n]: orders of the cells. ``of_cells`` [R, n] and ``of_seeds`` [R, S]: how often a bootstrap
+    sample holds each cell and each seed.
     """
 
-    def __init__(self, seeds: np.ndarray, resamples: int, seed: int):
-        names, codes = np.unique(seeds, return_inverse=True)
+    def __init__(self, cells: int, seeds: int, resamples: int, seed: int):
         rng = np.random.default_rng(seed)
-        draws = rng.integers(len(names), size=(resamples, len(names)))
-        counts = (draws[:, :, None] == np.arange(len(names))).sum(1)
-        self.distinct, self.drawn = np.unique(counts, axis=0, return_inverse=True)
-        self.member = np.eye(len(names))[codes]
-        self.weights = self.distinct @ self.member.T
-        self.permutations = np.tile(np.arange(len(codes)), (resamples, 1))
-        for code in range(len(names)):
-            runs = np.flatnonzero(codes == code)
-            self.permutations[:, runs] = rng.permuted(self.permutations[:, runs], axis=1)
+        self.cells, self.seeds = cells, seeds
+        self.permutations = rng.permuted(np.tile(np.arange(cells), (resamples, 1)), axis=1)
+        self.of_cells = rng.multinomial(cells, np.full(cells, 1 / cells), resamples).astype(float)
+        self.of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples).astype(float)
 
-    def counted(self, pairs: np.ndarray) -> np.ndarray:
-        """Sum of a matrix over pairs of runs [n, n] in each distinct sample [U]."""
-        between = self.member.T @ pairs @ self.member
-        return ((self.distinct @ between) * self.distinct).sum(1)
+    def blocks(self) -> Iterator[slice]:
+        """Slices of the samples whose pairs of cells fit in memory together."""
+        step = max(1, BLOCK // self.cells**2)
+        yield from (slice(start, start + step) for start in range(0, len(self.permutations), step))
 
     def interval(self, resampled: np.ndarray, confidence: float) -> tuple[float, float]:
-        """Percentiles of the coefficients [U] of the distinct samples; NaN with one seed."""
-        if len(self.distinct) < 2 or not np.isfinite(resampled).any():
+        """Percentiles of the coefficients [R] of the samples; NaN with one seed."""
+        if self.seeds < 2 or not np.isfinite(resampled).any():
             return np.nan, np.nan
-        low, high = np.nanquantile(resampled[self.drawn], [(1 - confidence) / 2, (1 + confidence) / 2])
+        ends = np.nanquantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+        low, high = ends.clip(-1, 1)  # rounding leaves the bounds
         return float(low), float(high)
 
 
 class Column:
-    """A quantity [n] measured on the runs of ``clusters``."""
+    """A quantity [n, S] of n cells with S seeds each; NaN for a run that failed."""
 
-    def __init__(self, values: np.ndarray, clusters: Clusters):
-        self.values, self.clusters = np.asarray(values, float), clusters
+    def __init__(self, values: np.ndarray, resampling: Resampling):
+        values, self.resampling = np.asarray(values, float).reshape(resampling.cells, resampling.seeds), resampling
+        # Where a run is missing, a mean over the other seeds would take over what these have in common.
+        whole = values[np.isfinite(values).all(1)]
+        self.values = values - whole.mean(0) + whole.mean() if len(whole) < len(values) and len(whole) else values
+
+    @cached_property
+    def means(self) -> np.ndarray:
+        """Mean over seeds [n]."""
+        return _rounded(np.nanmean(self.values, axis=1))
 
     @cached_property
     def ranks(self) -> np.ndarray:
-        """Midranks [n], centred, of length 1; NaN if constant."""
-        ranks = rankdata(self.values)
+        """Midranks [n] of the means, centred, of length 1; NaN if all are equal."""
+        ranks = rankdata(self.means)
         return _unit(ranks - ranks.mean())
 
     @cached_property
+    def resampled_means(self) -> np.ndarray:
+        """Mean over the seeds of each sample [R, n]; NaN where a sample holds none of a cell's runs."""
+        known = np.isfinite(self.values)
+        runs = self.resampling.of_seeds @ known.T
+        total = self.resampling.of_seeds @ np.where(known, self.values, 0).T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return _rounded(total / runs)
+
+    @cached_property
     def resampled(self) -> np.ndarray:
-        """Midranks within each distinct sample [U, n], centred, times the root of the weights, of length 1."""
-        weights = self.clusters.weights
-        below = (np.sign(self.values[:, None] - self.values) + 1) / 2
-        ranks = weights @ below.T
+        """Midranks within each sample [R, n], centred, times the root of how often it holds the cell, of length 1."""
+        ranks = np.empty_like(self.resampled_means)
+        weights = np.where(np.isfinite(self.resampled_means), self.resampling.of_cells, 0)
+        for block in self.resampling.blocks():
+            below = (self._signs(block) + 1) / 2
+            ranks[block] = (below @ weights[block][:, :, None])[:, :, 0]
         mean = (weights * ranks).sum(1, keepdims=True) / weights.sum(1, keepdims=True)
         return _unit(np.sqrt(weights) * (ranks - mean))
 
+    def pairs(self, other: "Column") -> np.ndarray:
+        """Sum over the pairs of cells in each sample [R] of the product of the signs of both differences."""
+        sums = np.empty(len(self.resampled_means))
+        for block in self.resampling.blocks():
+            weights = self.resampling.of_cells[block]
+            products = self._signs(block) * other._signs(block)
+            sums[block] = ((products @ weights[:, :, None])[:, :, 0] * weights).sum(1)
+        return sums
+
+    def _signs(self, block: slice) -> np.ndarray:
+        """Signs of the differences between cells [R, n, n]; 0 where one is unknown."""
+        means = self.resampled_means[block]
+        return np.sign(np.nan_to_num(means[:, :, None] - means[:, None, :]))
+
     @cached_property
     def signs(self) -> np.ndarray:
-        """Of the differences between runs, [n, n]; float32 counts them exactly up to 4096 runs."""
-        return np.sign(self.values[:, None] - self.values).astype(np.float32)
+        """Signs of the differences between cells [n, n]."""
+        return np.sign(self.means[:, None] - self.means)
 
 
 def spearman(xs: list[Column], y: Column) -> Outcome:
     """Spearman's rank correlation of J columns with y.
 
-    >>> runs = Clusters(np.array([0, 0, 0]), 100, 0)
-    >>> spearman([Column([1, 2, 3], runs), Column([1, 3, 2], runs)], Column([10, 100, 1000], runs))[0].round(9)
+    >>> cells = Resampling(3, 1, 100, 0)
+    >>> spearman([Column([1, 2, 3], cells), Column([1, 3, 2], cells)], Column([10, 100, 1000], cells))[0].round(9)
     array([1. , 0.5])
     """
     of_x = np.stack([x.ranks for x in xs], axis=1)
     resampled = [(x.resampled * y.resampled).sum(1) for x in xs]
-    return y.ranks @ of_x, np.stack(resampled, axis=1), y.ranks[y.clusters.permutations] @ of_x
+    return y.ranks @ of_x, np.stack(resampled, axis=1), y.ranks[y.resampling.permutations] @ of_x
 
 
 def partial_spearman(xs: list[Column], y: Column, z: Column) -> Outcome:
-    """Correlation of what lines in the ranks of z leave of the ranks of J columns and of those of y.
+    """Correlation of the residuals of the ranks of J columns and of y after a linear fit to the ranks of z.
 
     The residuals of y are permuted, since y is not exchangeable where z matters (Freedman & Lane 1983).
 
-    >>> runs = Clusters(np.array([0, 0, 0, 0]), 100, 0)
-    >>> x, y, z = (Column(v, runs) for v in ([1, 2, 3, 4], [1, 3, 2, 4], [1, 2, 4, 3]))
+    >>> cells = Resampling(4, 1, 100, 0)
+    >>> x, y, z = (Column(v, cells) for v in ([1, 2, 3, 4], [1, 3, 2, 4], [1, 2, 4, 3]))
     >>> partial_spearman([x], y, z)[0].round(9)  # (0.8 - 0.8 * 0.4) / (0.6 * sqrt(1 - 0.4 ** 2))
     array([0.87287156])
     """
     of_x = np.stack([_unit(x.ranks - (x.ranks @ z.ranks) * z.ranks) for x in xs], axis=1)
     of_y = _unit(y.ranks - (y.ranks @ z.ranks) * z.ranks)
-    permuted = of_y[y.clusters.permutations]
+    permuted = of_y[y.resampling.permutations]
     left = _root(1 - (permuted @ z.ranks) ** 2)
     yz, resampled = (y.resampled * z.resampled).sum(1), []
     for x in xs:
@@ -121,47 +152,41 @@ def partial_spearman(xs: list[Column], y: Column, z: Column) -> Outcome:
 
 
 def kendall(xs: list[Column], y: Column) -> Outcome:
-    """Kendall's tau-b of J columns with y, from the signs of the differences between runs.
+    """Kendall's tau-b of J columns with y, from the signs of the differences between cells.
 
-    >>> runs = Clusters(np.array([0, 0, 0]), 100, 0)
-    >>> kendall([Column([1, 2, 3], runs)], Column([1, 3, 2], runs))[0].round(9)
+    >>> cells = Resampling(3, 1, 100, 0)
+    >>> kendall([Column([1, 2, 3], cells)], Column([1, 3, 2], cells))[0].round(9)
     array([0.33333333])
     """
-    clusters = y.clusters
     of_x = np.stack([x.signs.ravel() for x in xs], axis=1)
-    size = _root((of_x**2).sum(0, dtype=float) * (y.signs**2).sum(dtype=float))
-    untied = clusters.counted(y.signs**2)
-    resampled = [
-        clusters.counted(x.signs * y.signs) / (_root(clusters.counted(x.signs**2)) * _root(untied)) for x in xs
-    ]
-    permuted = np.empty((len(clusters.permutations), len(xs)))
-    step = max(1, BLOCK // y.signs.size)
-    for start in range(0, len(permuted), step):
-        moved = y.ranks[clusters.permutations[start : start + step]]
-        # Signs are antisymmetric: their product sums to twice that over the pairs where y is larger.
-        larger = (moved[:, :, None] > moved[:, None, :]).reshape(len(moved), -1).astype(np.float32)
-        permuted[start : start + step] = larger @ (2 * of_x)
+    size = _root((of_x**2).sum(0) * (y.signs**2).sum())
+    untied = y.pairs(y)
+    resampled = [x.pairs(y) / (_root(x.pairs(x)) * _root(untied)) for x in xs]
+    permuted = np.empty((len(y.resampling.permutations), len(xs)))
+    for block in y.resampling.blocks():
+        order = y.resampling.permutations[block]
+        permuted[block] = y.signs[order[:, :, None], order[:, None, :]].reshape(len(order), -1) @ of_x
     return (y.signs.ravel() @ of_x) / size, np.stack(resampled, axis=1), permuted / size
 
 
-def summaries(outcome: Outcome, clusters: Clusters, confidence: float) -> list[tuple[float | None, ...]]:
-    """(coefficient, low, high, two-sided p) of J columns; all None for a constant side or fewer than four runs."""
-    found = []
+def summaries(outcome: Outcome, resampling: Resampling, confidence: float) -> list[tuple[float | None, ...]]:
+    """(coefficient, low, high, two-sided p) of J columns; all None for a constant side or fewer than four cells."""
+    rows = []
     for coefficient, resampled, permuted in zip(outcome[0], outcome[1].T, outcome[2].T, strict=True):
-        if len(clusters.member) < FEWEST or not np.isfinite(coefficient):
-            found.append((None, None, None, None))
+        if resampling.cells < FEWEST or not np.isfinite(coefficient):
+            rows.append((None, None, None, None))
             continue
         extreme = ~(np.abs(permuted) < abs(coefficient) - EQUAL)
         p = float((extreme.sum() + 1) / (len(permuted) + 1))
-        low, high = (None if np.isnan(end) else end for end in clusters.interval(resampled, confidence))
-        found.append((round(float(coefficient), 12), low, high, p))
-    return found
+        low, high = (None if np.isnan(end) else end for end in resampling.interval(resampled, confidence))
+        rows.append((round(float(coefficient), DIGITS), low, high, p))
+    return rows
 
 
 def correlate(
     metrics: pd.DataFrame, confidence: float, resamples: int, seed: int, headlines: Mapping[str, float]
 ) -> pd.DataFrame:
-    """Rows of the correlations table: per architecture, role measured on both sides, x and y.
+    """Rows of the correlations table: per architecture, role measured on both sides, x and y; ``n`` counts cells.
 
     Spearman's coefficient at all radii; at the attack's radius in ``headlines``, and for what has no
     radius, also Kendall's and that at equal clean test accuracy, if it was measured.
@@ -169,14 +194,14 @@ def correlate(
     Raises AnalysisError naming a run that lacks what others of its architecture have.
     """
     metrics = metrics[metrics["metric"].isin([*X, *Y, CONTROL])]
-    found = []
+    rows = []
     for (arch, role), of_role in metrics.dropna(subset="role").groupby(["arch", "role"], sort=False):
         if not of_role["metric"].isin(X).any() or not of_role["metric"].isin(Y).any():
             continue
         control = metrics[(metrics["arch"] == arch) & (metrics["metric"] == CONTROL)]
-        seeds, values = _measured(pd.concat([of_role, control]))
-        clusters = Clusters(seeds, resamples, seed)
-        columns = {key: Column(value, clusters) for key, value in values.items()}
+        values = _measured(pd.concat([of_role, control]))
+        resampling = Resampling(*next(iter(values.values())).shape, resamples, seed)
+        columns = {key: Column(value, resampling) for key, value in values.items()}
         xs, ys, zs = ([key for key in columns if key[0] in names] for names in (X, Y, [CONTROL]))
         of_x = [columns[x] for x in xs]
         for y in ys:
@@ -186,23 +211,31 @@ def correlate(
                 if zs:
                     outcomes["partial_spearman"] = partial_spearman(of_x, columns[y], columns[zs[0]])
             for statistic, outcome in outcomes.items():
-                for x, row in zip(xs, summaries(outcome, clusters, confidence), strict=True):
-                    found.append((arch, x[0], *y, role, statistic, *row, *clusters.member.shape))
-    return pd.DataFrame(found, columns=COLUMNS).astype(
+                for x, row in zip(xs, summaries(outcome, resampling, confidence), strict=True):
+                    rows.append((arch, x[0], *y, role, statistic, *row, resampling.cells, resampling.seeds))
+    return pd.DataFrame(rows, columns=COLUMNS).astype(
         {"attack": "string", **dict.fromkeys(["eps", "coefficient", "low", "high", "p"], float)}
     )
 
 
-def _measured(metrics: pd.DataFrame) -> tuple[np.ndarray, dict[tuple, np.ndarray]]:
-    """Seeds of the n runs in one order, whatever that of the rows; (metric, attack, eps) → values [n]."""
-    runs, columns = (metrics.groupby(names, dropna=False) for names in (RUN, ["metric", "attack", "eps"]))
-    values = np.full((runs.ngroups, columns.ngroups), np.nan)
-    values[runs.ngroup(), columns.ngroup()] = metrics["value"]
-    identity = [tuple(None if pd.isna(part) else part for part in key) for key in columns.groups]
-    if (missing := np.argwhere(np.isnan(values))).size:
+def _measured(metrics: pd.DataFrame) -> dict[tuple, np.ndarray]:
+    """(metric, attack, eps) → values [n, S] of the cells, in one order whatever that of the rows.
+
+    Cells that agree in every value are one: RL and SalUn at density 1 are the same method.
+    """
+    table = metrics.pivot(index=[*CELL, "seed"], columns=["metric", "attack", "eps"], values="value")
+    if (missing := np.argwhere(table.isna().to_numpy())).size:
         run, column = missing[0]
-        raise AnalysisError(f"no {identity[column][0]} for {', '.join(map(str, list(runs.groups)[run]))}")
-    return np.array([run[-1] for run in runs.groups]), dict(zip(identity, values.T, strict=True))
+        raise AnalysisError(f"no {table.columns[column][0]} for {', '.join(map(str, table.index[run]))}")
+    cells = table.unstack("seed").drop_duplicates()
+    values = cells.to_numpy(float).reshape(len(cells), len(table.columns), -1)
+    return {tuple(None if pd.isna(p) else p for p in key): values[:, i] for i, key in enumerate(table.columns)}
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Without the last bits of sums in another order, so that equal means are equal."""
+    scale = np.nanmax(np.abs(values), initial=0) or 1.0
+    return np.round(values / scale, DIGITS)
 
 
 def _unit(values: np.ndarray) -> np.ndarray:

@@ -49,7 +49,7 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
 
 def _caption(row: pd.Series) -> str:
     if pd.isna(row["coefficient"]):
-        return f"no correlation defined (n = {row['n']:.0f} runs)"
+        return f"no correlation defined (n = {row['n']:.0f} cells)"
     interval = "" if pd.isna(row["low"]) else f" [{row['low']:+.2f}, {row['high']:+.2f}]"
-    rests_on = f"n = {row['n']:.0f} runs, {row['seeds']:.0f} seed" + "s" * bool(row["seeds"] > 1)
+    rests_on = f"n = {row['n']:.0f} cells, {row['seeds']:.0f} seed" + "s" * bool(row["seeds"] > 1)
     return f"Spearman {row['coefficient']:+.2f}{interval},\np = {row['p']:.2g}, {rests_on}"
