@@ -36,7 +36,8 @@ def test_named_studies_and_make_targets_exist(page):
 
 
 @pytest.mark.parametrize(
-    "path", ["docs/methods.md", "docs/metrics.md", "docs/config.md", "workflow/schemas/config.schema.json"]
+    "path",
+    ["docs/methods.md", "docs/metrics.md", "docs/config.md", "docs/scopes.md", "workflow/schemas/config.schema.json"],
 )
 @pytest.mark.slow
 def test_what_is_generated_is_current(python, path):
