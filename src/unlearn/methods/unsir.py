@@ -2,9 +2,11 @@
 
 Tarun et al. 2023, "Fast Yet Effective Machine Unlearning" (arXiv:2111.08947). Zero glance: the
 method never sees the forget set, only which classes are to go, here those without a retain image.
+
 1. For each of them, noise images are trained to *maximise* the original model's error for the class,
-held back by ``noise_norm`` · ‖noise‖². 2. Impair: an epoch on that noise, labelled with its class,
-mixed with some retain images of each class. 3. Repair: an epoch on those retain images alone.
+   held back by ``noise_norm`` · ‖noise‖².
+2. Impair: an epoch on that noise, labelled with its class, mixed with some retain images of each class.
+3. Repair: an epoch on those retain images alone.
 
 Defaults are those of the official CIFAR-10 notebook; the published ports take 1e-4 for both rates.
 The noise lives in the scale that the network sees after normalization and is not confined to the
