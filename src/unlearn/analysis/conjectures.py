@@ -75,6 +75,10 @@ class Finding(NamedTuple):
         verdict = "supported" if (self.low > 0) == (predicted > 0) else "contradicted"
         return self._replace(verdict=verdict, reason=f"the interval lies {side} 0")
 
+    def without(self, pairs: int) -> "Finding":
+        """With the number of pairs that are left out in the reason."""
+        return self._replace(reason=f"{self.reason}; {pairs} pairs left out, without a value") if pairs else self
+
 
 def conclude(
     metrics: pd.DataFrame, correlations: pd.DataFrame, trajectory: pd.DataFrame | None, settings: Settings
@@ -127,8 +131,10 @@ def approximate_is_fragile(arch: str, metrics: pd.DataFrame, settings: Settings)
     both = approximate.merge(exact, on=["forget", "seed"], suffixes=("", "_exact"), validate="many_to_one")
     if len(both) < len(approximate):
         raise AnalysisError(f"{arch}: runs without exact retraining of the same seed")
-    by_seed = both.groupby("seed")[["value", "value_exact"]].mean().to_numpy(float)
-    return _difference(finding, by_seed, len(both), settings.confidence).judged(1, 1 - settings.confidence)
+    known = both.dropna(subset=["value", "value_exact"])
+    by_seed = known.groupby("seed")[["value", "value_exact"]].mean().to_numpy(float)
+    found = _difference(finding, by_seed, len(known), settings.confidence) if len(known) else finding
+    return found.judged(1, 1 - settings.confidence).without(len(both) - len(known))
 
 
 def narrow_is_enough(arch: str, metrics: pd.DataFrame, settings: Settings) -> Iterator[Finding]:
@@ -150,7 +156,10 @@ def narrow_is_enough(arch: str, metrics: pd.DataFrame, settings: Settings) -> It
             for name in ("average_gap", "relative_seconds", "relative_memory")
         )
         verdict, reason = _enough_and_cheaper(gap, time, margin)
-        yield from (f._replace(verdict=verdict, reason=reason) for f in (gap, time, memory) if f is gap or f.n)
+        for finding in (gap, time, memory):
+            if finding is gap or finding.n:
+                left = len(sides.get(finding.y, [])) - finding.n
+                yield finding._replace(verdict=verdict, reason=reason).without(left)
 
 
 def trained_is_fair(arch: str, trajectory: pd.DataFrame | None, settings: Settings) -> Finding:
@@ -207,7 +216,8 @@ def _retrain_spread(metrics: pd.DataFrame) -> float:
 
 def _narrow(finding: Finding, pairs: pd.DataFrame | None, confidence: float) -> Finding:
     """Difference between the scopes for the average gap; ratio, by way of logarithms, for a cost."""
-    if pairs is None:
+    pairs = pairs if pairs is None else pairs.dropna(subset=["value", "value_all"])
+    if pairs is None or pairs.empty:
         return finding
     values = pairs[["value", "value_all"]].astype(float)
     if finding.y == "average_gap":
@@ -220,11 +230,11 @@ def _narrow(finding: Finding, pairs: pd.DataFrame | None, confidence: float) -> 
 
 def _enough_and_cheaper(gap: Finding, time: Finding, margin: float) -> tuple[str, str]:
     if not gap.n or not time.n:
-        return "can't tell", f"not measured: {' and '.join(f.y for f in (gap, time) if not f.n)}"
+        return "can't tell", f"not measured, or without a value: {' and '.join(f.y for f in (gap, time) if not f.n)}"
     if gap.seeds < FEWEST_SEEDS:
         return "can't tell", _few(gap.seeds)
     if np.isnan(margin):
-        return "can't tell", f"not all measured: {', '.join(PARTS)}"
+        return "can't tell", f"not all measured, or without a value: {', '.join(PARTS)}"
     states = [_state(gap, margin), _state(time, 1)]
     reason = f"average gap {states[0]} the retrain-retrain spread of {margin:.3g}, time {states[1]} 1"
     if "above" in states:

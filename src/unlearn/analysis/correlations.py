@@ -166,6 +166,8 @@ def correlate(
     Spearman's coefficient at all radii; at the attack's radius in ``headlines``, and for what has no
     radius, also Kendall's and that at equal clean test accuracy, if it was measured.
 
+    A run for which one of these values is null is left out; n counts the others.
+
     Raises AnalysisError naming a run that lacks what others of its architecture have.
     """
     metrics = metrics[metrics["metric"].isin([*X, *Y, CONTROL])]
@@ -180,13 +182,16 @@ def correlate(
         xs, ys, zs = ([key for key in columns if key[0] in names] for names in (X, Y, [CONTROL]))
         of_x = [columns[x] for x in xs]
         for y in ys:
-            outcomes = {"spearman": spearman(of_x, columns[y])}
+            functions = {"spearman": (spearman, of_x, columns[y])}
             if y[2] in (headlines[y[1]], None):
-                outcomes["kendall"] = kendall(of_x, columns[y])
+                functions["kendall"] = kendall, of_x, columns[y]
                 if zs:
-                    outcomes["partial_spearman"] = partial_spearman(of_x, columns[y], columns[zs[0]])
-            for statistic, outcome in outcomes.items():
-                for x, row in zip(xs, summaries(outcome, clusters, confidence), strict=True):
+                    functions["partial_spearman"] = partial_spearman, of_x, columns[y], columns[zs[0]]
+            for statistic, (function, *sides) in functions.items():
+                summary = [(None,) * 4] * len(xs)
+                if len(seeds) >= FEWEST:
+                    summary = summaries(function(*sides), clusters, confidence)
+                for x, row in zip(xs, summary, strict=True):
                     found.append((arch, x[0], *y, role, statistic, *row, *clusters.member.shape))
     return pd.DataFrame(found, columns=COLUMNS).astype(
         {"attack": "string", **dict.fromkeys(["eps", "coefficient", "low", "high", "p"], float)}
@@ -194,15 +199,18 @@ def correlate(
 
 
 def _measured(metrics: pd.DataFrame) -> tuple[np.ndarray, dict[tuple, np.ndarray]]:
-    """Seeds of the n runs in one order, whatever that of the rows; (metric, attack, eps) → values [n]."""
+    """Seeds of the n runs that have all values, in one order; (metric, attack, eps) → values [n]."""
     runs, columns = (metrics.groupby(names, dropna=False) for names in (RUN, ["metric", "attack", "eps"]))
     values = np.full((runs.ngroups, columns.ngroups), np.nan)
+    measured = np.zeros(values.shape, bool)
     values[runs.ngroup(), columns.ngroup()] = metrics["value"]
+    measured[runs.ngroup(), columns.ngroup()] = True
     identity = [tuple(None if pd.isna(part) else part for part in key) for key in columns.groups]
-    if (missing := np.argwhere(np.isnan(values))).size:
+    if (missing := np.argwhere(~measured)).size:
         run, column = missing[0]
         raise AnalysisError(f"no {identity[column][0]} for {', '.join(map(str, list(runs.groups)[run]))}")
-    return np.array([run[-1] for run in runs.groups]), dict(zip(identity, values.T, strict=True))
+    known = ~np.isnan(values).any(axis=1)
+    return np.array([run[-1] for run in runs.groups])[known], dict(zip(identity, values[known].T, strict=True))
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
