@@ -65,7 +65,8 @@ Generated from the files in `src/unlearn/metrics` by `make generated`; a test ke
 *Goal*: `max` and `min` say which direction is better, `match_retrain` that the best value is exact retraining's,
 `info` that there is none. Comparisons are with exact retraining (`retrain`) and the model that forgot nothing
 (`original`) of the same architecture, forget set and seed. Where a whole class is forgotten, its test images are
-left out of what is measured on test images.
+left out of what is measured on test images. A value that is not defined, such as a share of no images, is null in the
+tables, and the column `reason` says why; statistics leave it out and count it.
 
 | metric | label | range | unit | goal | file |
 |---|---|---|---|---|---|

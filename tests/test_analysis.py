@@ -40,11 +40,12 @@ RESAMPLING = {"resamples": 200, "seed": 0}
 
 def row(method, seed, value, metric="ta", arch="net", scope="all", forget="ten", **keys):
     run = {"arch": arch, "forget": forget, "method": method, "scope": scope, "seed": seed}
-    return {**run, "metric": metric, **dict.fromkeys(DETAIL_KEY), **keys, "value": value, "n": 10}
+    reason = "undefined" if np.isnan(value) else None
+    return {**run, "metric": metric, **dict.fromkeys(DETAIL_KEY), **keys, "value": value, "n": 10, "reason": reason}
 
 
 def metrics(rows):
-    types = {"role": "str", "attack": "str", "layer": "str", "eps": "Float64", "class": "Int64"}
+    types = {**dict.fromkeys(("role", "attack", "layer", "reason"), "str"), "eps": "Float64", "class": "Int64"}
     return pd.DataFrame(list(rows)).astype({**types, "value": float})
 
 
@@ -305,6 +306,56 @@ def test_a_cell_may_have_fewer_seeds():
     pd.testing.assert_frame_equal(own[numbers], without[numbers])
     assert (own["n"] == 3).all()
     assert not np.isclose(own["spread"], without["spread"]).any()
+
+
+def nulled(rows, method, seed, *named):
+    """The rows, null for the ``named`` metrics of a method in one seed, or in all (None)."""
+    for r in rows:
+        gone = r["method"] == method and r["metric"] in named and seed in (r["seed"], None)
+        yield {**r, "value": np.nan, "reason": "undefined"} if gone else r
+
+
+NUMBERS = ["mean", "low", "high", "boot_low", "boot_high", "gap", "gap_low", "gap_high", "abs_gap", "p"]
+
+
+def test_a_null_is_left_out_and_counted():
+    """Never a 0: the numbers are those of the other seeds."""
+    rows = list(classes(methods=("cf", "retrain")))
+    found = compared(nulled(rows, "cf", 1, "class_accuracy")).query("method == 'cf'")
+    without = compared(r for r in rows if (r["method"], r["seed"]) != ("cf", 1))
+    pd.testing.assert_frame_equal(found[NUMBERS], without.query("method == 'cf'")[NUMBERS])
+    assert set(found[["n", "pairs", "undefined", "reason"]].itertuples(index=False, name=None)) == {
+        (3, 3, 1, "undefined")
+    }
+    assert without["reason"].isna().all()
+    assert (without["undefined"] == 0).all()
+
+
+def test_a_null_of_retraining_leaves_the_pair_out():
+    rows = list(classes(methods=("cf", "retrain")))
+    found = compared(nulled(rows, "retrain", 1, "class_accuracy")).query("method == 'cf'")
+    whole = compared(rows).query("method == 'cf'")
+    fewer = compared(r for r in rows if r["seed"] != 1).query("method == 'cf'")
+    pd.testing.assert_frame_equal(found[NUMBERS[:5]], whole[NUMBERS[:5]])
+    rest = [*NUMBERS[5:], "p_adjusted", "spread", "equivalent", "seeds_needed"]
+    pd.testing.assert_frame_equal(found[rest], fewer[rest])
+    assert set(found[["n", "pairs", "undefined", "reason"]].itertuples(index=False, name=None)) == {
+        (4, 3, 0, "exact retraining: undefined")
+    }
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("nothing", ["cf", "retrain"])
+def test_where_no_run_has_a_value_there_is_no_number(nothing, tmp_path):
+    rows = list(classes(methods=("cf", "retrain")))
+    found = compared(nulled(rows, nothing, None, "class_accuracy"))
+    tables.write(COMPARISONS, tmp_path / "c", found.assign(failed_gates=""), {})
+    cf = tables.read(COMPARISONS, tmp_path / "c").to_pandas().query("method == 'cf'")
+    gone = NUMBERS if nothing == "cf" else NUMBERS[5:]
+    assert cf[gone].isna().all(axis=None)
+    assert set(cf["n"]) == ({0} if nothing == "cf" else {4})
+    assert set(cf["pairs"]) == {0}
+    assert set(cf["equivalent"]) == {"can't tell"}
 
 
 def test_p_is_uniform_and_equivalence_rarely_denied_where_there_is_no_difference():
@@ -574,6 +625,24 @@ def test_a_run_that_lacks_a_side_is_an_error(lost):
         correlated(rows)
 
 
+@pytest.mark.parametrize("name", ["ta", "aurc", "robustness_drop", "fairness_gap_last"])
+def test_a_run_with_a_null_is_left_out_of_correlations(name):
+    rows = list(runs("net", lambda x: (x - 0.5) ** 2))
+    found = correlated(nulled(rows, "m1", 2, name))
+    pd.testing.assert_frame_equal(found, correlated(r for r in rows if (r["method"], r["seed"]) != ("m1", 2)))
+    assert set(found["n"]) == {6}, "its cell has three other seeds"
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_run_without_a_null_has_no_correlation(tmp_path):
+    rows = [{**r, "value": np.nan} if r["metric"] in correlations.X else r for r in runs("net", lambda x: x)]
+    found = correlated(rows)
+    assert len(found) == len(correlated(runs("net", lambda x: x)))
+    assert found[["coefficient", "low", "high", "p"]].isna().all(axis=None)
+    assert set(found["n"]) == {0}
+    tables.write(TABLES["correlations"], tmp_path / "t", found, {})
+
+
 # --- conjectures ----------------------------------------------------------------------------------
 
 SETTINGS = Settings(0.95, 200, 0, "pgd", HEADLINES)
@@ -828,16 +897,39 @@ def test_what_was_not_measured_cannot_be_told(tmp_path):
 @pytest.mark.parametrize(
     ("left", "reason"),
     [
-        (["average_gap"], "not measured: average_gap"),
-        (["relative_seconds"], "not measured: relative_seconds"),
-        (["average_gap", "relative_seconds"], "not measured: average_gap and relative_seconds"),
-        (["ua"], "not all measured: ua, ra, ta, mia_efficacy"),
+        (["average_gap"], "not measured, or without a value: average_gap"),
+        (["relative_seconds"], "not measured, or without a value: relative_seconds"),
+        (["average_gap", "relative_seconds"], "not measured, or without a value: average_gap and relative_seconds"),
+        (["ua"], "not all measured, or without a value: ua, ra, ta, mia_efficacy"),
     ],
 )
 def test_sufficiency_needs_its_metrics(left, reason):
     found = concluded(r for r in scoped(0.01, 0.6) if r["metric"] not in left).loc[[conjectures.ENOUGH]]
     assert set(found["verdict"]) == {"can't tell"}
     assert set(found["reason"]) == {reason}
+
+
+@pytest.mark.parametrize("null", ["cf", "retrain"])
+def test_pairs_without_a_value_are_left_out_of_verdicts_and_counted(null):
+    rows = [*drops((0.3, 0.42, 0.35, 0.39), "cf"), *drops(RETRAINED, "retrain")]
+    found = concluded(nulled(rows, null, 3, "robustness_drop")).loc[conjectures.FRAGILE]
+    fewer = concluded(r for r in rows if r["seed"] != 3).loc[conjectures.FRAGILE]
+    assert found["reason"] == f"{fewer['reason']}; 1 pairs left out, without a value"
+    pd.testing.assert_series_equal(found.drop("reason"), fewer.drop("reason"))
+    nothing = concluded(nulled(rows, null, None, "robustness_drop")).loc[conjectures.FRAGILE]
+    assert (nothing["verdict"], nothing["n"]) == ("can't tell", 0)
+    assert nothing["reason"] == "0 seeds, at least 3 are needed; 4 pairs left out, without a value"
+
+
+def test_pairs_of_scopes_without_a_value_are_left_out_and_counted():
+    rows = list(scoped(0.01, 0.6))
+    found = concluded(nulled(rows, "cf", 3, "average_gap")).loc[[conjectures.ENOUGH]].set_index("y")
+    assert found["n"].to_dict() == {"average_gap": 3, "relative_seconds": 4, "relative_memory": 4}
+    left = found["reason"].str.endswith("; 1 pairs left out, without a value")
+    assert left.to_dict() == {"average_gap": True, "relative_seconds": False, "relative_memory": False}
+    nothing = concluded(nulled(rows, "cf", None, "average_gap")).loc[[conjectures.ENOUGH]].set_index("y")
+    assert set(nothing["verdict"]) == {"can't tell"}
+    assert "not measured, or without a value: average_gap" in nothing.loc["average_gap", "reason"]
 
 
 def test_no_approximate_method():

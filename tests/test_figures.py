@@ -68,12 +68,12 @@ def metrics(count, of_cells=CELLS):
         {"arch": a, "forget": f, "method": m, "scope": s, "seed": seed, "metric": metric}
         | dict.fromkeys(DETAIL_KEY)
         | key
-        | {"value": rng.random(), "n": 10}
+        | {"value": rng.random(), "n": 10, "reason": None}
         for a, f, (m, s), seed in itertools.product(SETTINGS.archs, SETTINGS.forgets, of_cells, range(count))
         for metric in declared
         for key in keys(metric)
     ]
-    types = {"role": "str", "attack": "str", "layer": "str", "eps": "Float64", "class": "Int64"}
+    types = {**dict.fromkeys(("role", "attack", "layer", "reason"), "str"), "eps": "Float64", "class": "Int64"}
     return pd.DataFrame(rows).astype(types)
 
 
@@ -87,24 +87,25 @@ def layers(held):
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
     """Number of seeds → paths of the study's tables, as the stages write them."""
-    by_seeds = {}
-    for count in (1, 3):
-        folder = tmp_path_factory.mktemp(f"seeds{count}")
-        frame = metrics(count)
-        parts = {
-            "metrics": frame,
-            "layers": layers({key: {"last": 2, "all": 6} for key in SETTINGS.archs}),
-            "comparisons": compare(frame, 0.95, 100, 0).assign(failed_gates=""),
-            "radii": pd.DataFrame({"threat_norm": "linf", "eps": EPS, "headline": [e == HEADLINE for e in EPS]}),
-            "gates": gates(frame, dict.fromkeys(ATTACKS, Attack("linf", "iterative", "fool"))),
-            "correlations": correlate(frame, 0.95, 100, 0, dict.fromkeys(ATTACKS, HEADLINE)),
-        }
-        judged = Settings(0.95, 100, 0, "pgd", dict.fromkeys(ATTACKS, HEADLINE))
-        parts["conjectures"] = conclude(frame, parts["correlations"], None, judged)
-        by_seeds[count] = {kind: str(folder / f"{kind}.parquet") for kind in parts}
-        for kind, part in parts.items():
-            tables.write(TABLES[kind], by_seeds[count][kind], part, {})
-    return by_seeds
+    return {count: written(metrics(count), tmp_path_factory.mktemp(f"seeds{count}")) for count in (1, 3)}
+
+
+def written(frame, folder):
+    """Paths of the tables of a study with these metrics."""
+    parts = {
+        "metrics": frame,
+        "layers": layers({key: {"last": 2, "all": 6} for key in SETTINGS.archs}),
+        "comparisons": compare(frame, 0.95, 100, 0).assign(failed_gates=""),
+        "radii": pd.DataFrame({"threat_norm": "linf", "eps": EPS, "headline": [e == HEADLINE for e in EPS]}),
+        "gates": gates(frame, dict.fromkeys(ATTACKS, Attack("linf", "iterative", "fool"))),
+        "correlations": correlate(frame, 0.95, 100, 0, dict.fromkeys(ATTACKS, HEADLINE)),
+    }
+    judged = Settings(0.95, 100, 0, "pgd", dict.fromkeys(ATTACKS, HEADLINE))
+    parts["conjectures"] = conclude(frame, parts["correlations"], None, judged)
+    paths = {kind: str(folder / f"{kind}.parquet") for kind in parts}
+    for kind, part in parts.items():
+        tables.write(TABLES[kind], paths[kind], part, {})
+    return paths
 
 
 def read(paths):
@@ -303,6 +304,54 @@ def test_gap_vs_robustness_gives_spearmans_coefficient(study):
         assert runs["coefficient"].tolist() == pytest.approx([expected] * len(runs)), arch
 
 
+def undefined(runs, named):
+    """The frame of metrics of three seeds, in which metrics of the named kinds have no value in some runs."""
+    frame = metrics(3)
+    gone = frame.eval(runs) & frame["metric"].isin(named)
+    return frame.assign(value=frame["value"].mask(gone), reason=frame["reason"].mask(gone, "not | defined"))
+
+
+SHOWN = [
+    *("ua", "mia_efficacy", "average_gap", "fairness_gap", "relative_fairness_gap_mean", "robust_accuracy"),
+    *("robustness_drop", "relative_seconds", "relative_memory"),
+]
+SOME = "arch == 'vit' and method == 'cf' and scope == 'all' and seed == 1"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("runs", [SOME, "method == 'cf'", "method == 'retrain'", "seed >= 0"])
+def test_values_that_are_not_defined_stop_neither_figures_nor_pages(runs, tmp_path):
+    paths = written(undefined(runs, SHOWN), tmp_path)
+    for figure in FIGURES:
+        inputs = {need: paths[need] for need in ("radii", *plugins.load("figures", figure).NEEDS)}
+        out = {kind: str(tmp_path / f"{figure}.{kind}") for kind in ("pdf", "png", "csv")}
+        figure_stage(figure, **out, settings=replace(SETTINGS, headline_eps={}), **inputs)
+    outputs = {name: tmp_path / name for name in ("csv", "markdown", "latex", "verdicts")}
+    inputs = {kind: paths[kind] for kind in ("comparisons", "conjectures", "gates", "radii")}
+    inputs["failures"] = tmp_path / "failures.parquet"
+    tables.write(FAILURES, inputs["failures"], NO_FAILURES, {})
+    table_stage(**inputs, **outputs, settings=replace(SETTINGS, headline_eps={}))
+    *_, shown = rendered(outputs["verdicts"].read_text("utf-8"))[0]
+    assert shown[0] == ["metric", "cells", "values", "reason"]
+    assert {row[0] for row in shown[1:]} == set(SHOWN)
+    assert {row[3] for row in shown[1:]} == {"not | defined"}
+
+
+def test_what_rests_on_fewer_seeds_says_so(tmp_path):
+    """In the main table, in the figure of runs, and on the page of verdicts."""
+    study = read(written(undefined(SOME, ["ua", "relative_fairness_gap_mean"]), tmp_path))
+    (shown,), (caption,) = rendered(to_markdown(main_table(study["comparisons"], NO_FAILURES, SETTINGS), SETTINGS))
+    marked = {tuple(row[:3]): [cell for cell in row if "‡" in cell] for row in shown}
+    assert {row: len(cells) for row, cells in marked.items() if cells} == {
+        (f"ViT / {forget}", "CF", "all"): 2 for forget in SETTINGS.forgets
+    }
+    assert "mean over 2 to 3 seed(s)" in caption
+    captions = [axis.texts[0].get_text() for axis in drawn("gap_vs_robustness", study)[1].axes]
+    assert [text.endswith("1 runs without a value") for text in captions] == [False, False, True, True]
+    *_, found = rendered(pages(study, NO_FAILURES, SETTINGS))[0]
+    assert found[1] == ["ua", "ViT ten cf-all, ViT class_3 cf-all", "2", "not | defined"]
+
+
 @pytest.mark.parametrize("figure", FIGURES)
 def test_what_was_not_measured_is_left_out(figure, three):
     """A study may name fewer metrics, such as no comparison with retraining beyond the figures'."""
@@ -459,7 +508,11 @@ def test_runs_that_failed_are_shown(study):
     assert all(cell.endswith("‡") for cell in rows["ResNet / ten", "SalUn", "all"])
     assert sum("‡" in cell for row in rows.values() for cell in row) == len(COLUMNS)
     assert f"mean over {count} seed(s)" in caption
-    assert caption.endswith("‡ without the seeds that failed, — all failed: see the verdicts.")
+    assert caption.endswith("‡ without the seeds that failed or have no value, — all did: see the verdicts.")
+
+
+def pages(study, failures, settings):
+    return page(study["conjectures"], study["gates"], failures, study["comparisons"], settings)
 
 
 def test_table_stage_writes_its_four_files(studies, tmp_path):
@@ -473,14 +526,14 @@ def test_table_stage_writes_its_four_files(studies, tmp_path):
     pd.testing.assert_frame_equal(stored(outputs["csv"]), frame, check_dtype=False)
     assert outputs["markdown"].read_text("utf-8") == to_markdown(frame, SETTINGS)
     assert outputs["latex"].read_text("utf-8") == to_latex(frame, SETTINGS)
-    assert outputs["verdicts"].read_text("utf-8") == page(study["conjectures"], study["gates"], NO_FAILURES, SETTINGS)
+    assert outputs["verdicts"].read_text("utf-8") == pages(study, NO_FAILURES, SETTINGS)
 
 
 @pytest.mark.parametrize("label", ["ResNet", HOSTILE])
 def test_page_of_verdicts(study, label):
     settings = replace(SETTINGS, labels={"resnet": label, "vit": "ViT"})
     lost = pd.DataFrame([("resnet", "ten", "cf", "all", 0, f"diverged | {HOSTILE}")], columns=NO_FAILURES.columns)
-    (verdicts, failed, runs), texts = rendered(page(study["conjectures"], study["gates"], lost, settings))
+    (verdicts, failed, runs), texts = rendered(pages(study, lost, settings))
     verdicts = pd.DataFrame(verdicts[1:], columns=verdicts[0])
     assert verdicts["verdict"].tolist() == study["conjectures"]["verdict"].tolist()
     assert verdicts["reason"].tolist() == study["conjectures"]["reason"].tolist()
@@ -491,7 +544,7 @@ def test_page_of_verdicts(study, label):
     assert any(f"{label} ten cf-last" in row[3] for row in failed)
     assert any(text.startswith("Nothing in the study to compare with, or not measured: ") for text in texts)
     assert runs == [list(lost), [label, "ten", "cf", "all", "0", f"diverged | {HOSTILE}"]]
-    page_tables, texts = rendered(page(study["conjectures"], study["gates"].assign(passed=True), NO_FAILURES, settings))
+    page_tables, texts = rendered(pages({**study, "gates": study["gates"].assign(passed=True)}, NO_FAILURES, settings))
     assert len(page_tables) == 1
     assert "None." in texts
 

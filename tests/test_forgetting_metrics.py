@@ -133,10 +133,19 @@ def test_attacks_are_judged_on_images_they_were_not_fitted_on(role):
 
 def test_attacks_need_an_image_to_fit_on_and_one_to_be_judged_on():
     two = sure([0.1, 0.2])
-    with pytest.raises(MetricError, match="role 'test' has one image"):
-        values("mia", of(retain=two, forget=two, test=sure([0.1])))
-    with pytest.raises(MetricError, match="1 forget and 2 test images; the logistic attack needs two of each"):
-        values("mia", of(retain=two, forget=sure([0.1]), test=two))
+    whole = rows("mia", of(retain=two, forget=two, test=two))
+    assert not [row for row in whole.values() if row.reason]
+    for single in ROLES:
+        sets = dict.fromkeys(ROLES, two) | {single: sure([0.1])}
+        found = rows("mia", of(**sets))
+        assert found.keys() == whole.keys()
+        absent = {key[0] for key, row in found.items() if row.reason}
+        logistic = {"mia_logistic"} if single != "retain" else set()
+        thresholds = {key[0] for key in found} - {"mia_logistic", "mia_correctness"} if single != "forget" else set()
+        assert absent == logistic | thresholds
+        assert {row.reason for row in found.values()} - {None} == {
+            f"role '{single}' has one image; fitting and judging an attack needs two"
+        }
 
 
 # --- the logistic attack --------------------------------------------------------------------------

@@ -117,7 +117,8 @@ def rows(name, run, retrain=None, original=None):
 
 
 def values(*arguments):
-    return {key: row.value for key, row in rows(*arguments).items()}
+    """Key → value, None where there is none."""
+    return {key: None if row.reason else row.value for key, row in rows(*arguments).items()}
 
 
 def measured(run):
@@ -283,6 +284,9 @@ fewer = settings(max_examples=5, deadline=None, phases=DRAWN)  # three runs have
 
 def assert_bounds(found):
     for row in found.values():
+        if row.reason:
+            assert np.isnan(row.value)
+            continue
         low, high = DECLARED[row.metric].low, DECLARED[row.metric].high
         assert np.isfinite(row.value)
         assert low is None or row.value >= low
@@ -353,7 +357,9 @@ def test_names_of_classes_mean_nothing(name, run, seed):
     new = np.random.default_rng(seed).permutation(run.logits.shape[1])
 
     def told(found, name_of=lambda label: label):
-        return {row._replace(label=name_of(row.label), value=0): row.value for row in found.values()}
+        return {
+            row._replace(label=name_of(row.label), value=0): None if row.reason else row.value for row in found.values()
+        }
 
     expected = told(rows(name, run), lambda label: None if label is None else int(new[label]))
     assert told(rows(name, renamed(run, new))) == pytest.approx(expected)
@@ -428,6 +434,122 @@ def test_a_class_of_which_some_is_retained_is_not_forgotten():
     assert evidence().forgotten_classes == frozenset()
 
 
+# --- what a method may leave behind ---------------------------------------------------------------
+
+
+def outcome(run, logits, eps, margin=0.1):
+    """The run with these logits, margins, and radii that fool an image."""
+    attacked, recovery = (frame.assign(eps=eps, by=None) for frame in (run.adversarial, run.recovery))
+    predictions = run.predictions.assign(margin=margin)
+    return replace(run, predictions=predictions, logits=logits, adversarial=attacked, recovery=recovery)
+
+
+def hot(run):
+    return np.eye(run.logits.shape[1], dtype=np.float32)[run.predictions["label"]]
+
+
+LEFT = {
+    "ordinary": lambda run: run,
+    "constant logits": lambda run: outcome(run, 0 * run.logits, np.nan, np.nan),
+    "huge logits": lambda run: outcome(run, (np.sign(run.logits) * 1e30).astype(np.float32), 0.1),
+    "largest logits": lambda run: outcome(run, (np.sign(run.logits) * 3e38).astype(np.float32), 0.1),
+    "nothing right": lambda run: outcome(run, -9 * hot(run), 0.0, -0.1),
+    "all right, and no attack finds anything": lambda run: outcome(run, 9 * hot(run), np.nan),
+}
+SHAPES = {
+    "ordinary": {},
+    "a forgotten class": {"forgotten": 1},
+    "one forgotten image": {"counts": (30, 1, 18)},
+    "one forgotten image, the last of its class": {"counts": (30, 1, 18), "forgotten": 1},
+    "one retained image": {"counts": (1, 12, 18)},
+    "one test image": {"counts": (30, 12, 1)},
+    "one image of each role": {"counts": (1, 1, 1)},
+    "no test image of a class": {"counts": (30, 12, 2)},
+    "test images of one class": {"classes": 2, "forgotten": 1},
+}
+
+
+@functools.cache
+def left(shape, what):
+    run = LEFT[what](evidence(**SHAPES[shape]))
+    return measured(run)
+
+
+def assert_whole(found, ordinary):
+    """The same rows as of an ordinary run, each with a value within its bounds, or a reason why there is none."""
+    assert found.keys() == ordinary.keys()
+    assert all(row.reason is None or row.reason.strip() for row in found.values())
+    assert_bounds(found)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", plugins.names("metrics"))
+def test_every_metric_yields_its_rows_whatever_a_method_leaves_behind(name, shape):
+    ordinary = left(shape, "ordinary")
+    absolute = rows(name, ordinary) if name in ABSOLUTE else {}
+    relative = rows(name, ordinary, ordinary) if name in RELATIVE else {}
+    for run in (left(shape, what) for what in LEFT):
+        if name in ABSOLUTE:
+            assert_whole(rows(name, run), absolute)
+        if name in RELATIVE:
+            for pair in ((run, ordinary), (ordinary, run), (run, run)):
+                assert_whole(rows(name, *pair), relative)
+
+
+def nulls(name, *runs):
+    """Key → reason of the rows without a value."""
+    return {key: row.reason for key, row in rows(name, *runs).items() if row.reason}
+
+
+def test_what_has_no_value_says_why():
+    constant = left("ordinary", "constant logits")
+    reason = "no image has a gradient: the logits do not depend on it"
+    assert nulls("linearised_margin", constant) == {("linearised_margin", role): reason for role in ROLES}
+    wrong = nulls("robust_accuracy", left("ordinary", "nothing right"))
+    assert {key[0] for key in wrong} == {"robust_given_correct"}
+    assert set(wrong.values()) == {"no attacked image is classified correctly"}
+    one = left("test images of one class", "ordinary")
+    for name, absent in (
+        ("class_accuracy", {"class_disparity"}),
+        ("class_robustness", {"class_robust_disparity"}),
+        ("class_fairness", set(class_fairness.ABSOLUTE)),
+        ("mia_efficacy", {"class_mia_disparity"}),
+    ):
+        assert {key[0] for key in nulls(name, one)} == absent
+        assert set(nulls(name, one).values()) == {api.ONE_CLASS}
+    assert {key[0] for key in nulls("class_fairness", one, one)} == {
+        *("induced_disparity_retrain", "induced_disparity_original", "class_disparity_gap")
+    }
+
+
+@pytest.mark.parametrize("name", ["average_gap", "tow"])
+def test_a_comparison_without_one_of_its_values_has_none(name):
+    run = measured(evidence())
+    gone = run.metrics["metric"] == "mia_efficacy"
+    null = replace(run, metrics=run.metrics.assign(value=run.metrics["value"].mask(gone), reason="no reason"))
+    key = {"average_gap": ("average_gap",), "tow": ("tow_mia",)}[name]
+    assert nulls(name, null, run) == {key: "mia_efficacy: no reason"}
+    assert nulls(name, run, null) == {key: "exact retraining: mia_efficacy: no reason"}
+
+
+@pytest.mark.parametrize(("name", "of"), [("residual", "recognition"), ("robust_gap", "robust_accuracy")])
+def test_a_difference_without_one_of_its_values_has_none(name, of):
+    run = measured(evidence())
+    gone = run.metrics.eval(f"metric == '{of}' and eps.fillna(0) == 0.1 and role.fillna('') == 'forget'")
+    null = replace(run, metrics=run.metrics.assign(value=run.metrics["value"].mask(gone), reason="why"))
+    own, theirs = nulls(name, null, run), nulls(name, run, null)
+    assert own.keys() == theirs.keys()
+    assert {key[1] for key in own} == {"forget"}
+    assert set(own.values()) == {"why"}
+    assert set(theirs.values()) == {"exact retraining: why"}
+
+
+def test_a_ratio_to_nothing_has_no_value():
+    run, other = measured(evidence()), measured(evidence())
+    other.metrics.loc[other.metrics["metric"] == "peak_memory", "value"] = 0
+    assert nulls("cost", run, other) == {("relative_memory",): "exact retraining: peak_memory is 0"}
+
+
 # --- what is not defined --------------------------------------------------------------------------
 
 
@@ -451,8 +573,9 @@ def test_no_test_images_have_no_classes():
 
 def test_a_fairness_gap_needs_two_classes():
     run = evidence()
-    with pytest.raises(MetricError, match="a fairness-gap needs two"):
-        rows("fairness_gap", replace(run, activations=run.activations[run.activations["class"] == 0]))
+    one = replace(run, activations=run.activations[run.activations["class"] == 0])
+    assert rows("fairness_gap", one).keys() == rows("fairness_gap", run).keys()
+    assert {row.reason for row in rows("fairness_gap", one).values()} == {api.ONE_CLASS}
 
 
 def test_references_must_have_been_attacked_alike():
@@ -549,6 +672,28 @@ def test_measure_names_the_metric_at_fault(run_files, group, monkeypatch):
     monkeypatch.setattr(accuracy, "METRICS", {"ua": accuracy.METRICS["ua"]})
     with pytest.raises(MetricError, match=r"metric 'accuracy' yields ra, ta, which its METRICS do not declare"):
         measure.measure(**run_files(), **found)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [(np.nan, None), (0.5, "why"), (np.inf, None), (np.inf, "why"), (-np.inf, "why")]
+)
+def test_measure_refuses_a_value_without_a_reason_and_a_reason_beside_one(run_files, group, monkeypatch, value, reason):
+    found = group()
+    monkeypatch.setattr(accuracy, "compute", lambda run: iter([api.Row("ua", value, 1, reason=reason)]))
+    with pytest.raises(MetricError, match=r"metric 'accuracy', ua: .* must be a number, or NaN with a reason"):
+        measure.measure(**run_files(), **found)
+
+
+def test_measure_writes_what_has_no_value_as_null(run_files, group, monkeypatch):
+    """And comparisons with it go on."""
+    own, found = run_files(), group()
+    monkeypatch.setattr(mia_efficacy, "compute", lambda run: iter([api.no_value("mia_efficacy", "why", 3)]))
+    measure.measure(**own, **found)
+    table = tables.read(METRICS, own["out"]).to_pandas().set_index("metric")
+    assert table.loc["mia_efficacy", ["n", "reason"]].tolist() == [3, "why"]
+    assert table.loc["average_gap", "reason"] == "mia_efficacy: why"
+    assert table["value"].isna().equals(table["reason"].notna())
+    assert table["value"].notna().sum() > 100
 
 
 # --- examples in docstrings -----------------------------------------------------------------------

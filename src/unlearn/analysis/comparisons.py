@@ -74,8 +74,9 @@ def two_way(values: np.ndarray, confidence: float) -> tuple[float, float, float]
 
 def paired_p(values: np.ndarray, references: np.ndarray) -> np.ndarray:
     """Two-sided p of a paired t test along the last axis; NaN where differences do not vary, or for one seed."""
-    differences, n = values - references, np.isfinite(values).sum(-1)
-    sd, largest = _sd(differences), np.nanmax(np.abs([values, references]), axis=(0, -1))
+    differences = values - references
+    n, sd = np.isfinite(differences).sum(-1), _sd(differences)
+    largest = np.maximum(_largest(values), _largest(references))
     with np.errstate(invalid="ignore", divide="ignore"):
         t = _mean(differences) / sd * np.sqrt(n)
         return np.where(sd > CONSTANT * largest, 2 * stats.t.sf(np.abs(t), n - 1), np.nan)
@@ -156,6 +157,9 @@ def compare(metrics: pd.DataFrame, confidence: float, resamples: int, seed: int)
     ``seeds_needed`` is the number of seeds that detect a gap as large as the margin. The reference is not compared with
     itself: its ``p``, ``equivalent`` and ``seeds_needed`` are null.
 
+    A run whose value is null counts in ``undefined`` and in nothing else; ``n`` runs have a value, ``pairs`` of them
+    one of exact retraining too. ``reason`` is the first run's, null where all runs have both.
+
     Raises AnalysisError if a run's metric has no counterpart from exact retraining.
     """
     keys, values, references = _paired(metrics)
@@ -170,7 +174,7 @@ def compare(metrics: pd.DataFrame, confidence: float, resamples: int, seed: int)
     gap_low, gap_high = interval(differences, confidence)
     narrow_low, narrow_high = interval(differences, 2 * confidence - 1)
     p = np.where(itself, np.nan, paired_p(values, references))
-    judged = np.isfinite(p) & (spread > CONSTANT * np.nanmax(np.abs(references), axis=1))
+    judged = np.isfinite(p) & (spread > CONSTANT * _largest(references))
     equivalent = np.full(len(keys), "can't tell", object)
     equivalent[judged & (narrow_low > -spread) & (narrow_high < spread)] = "yes"
     equivalent[judged & ((gap_low > spread) | (gap_high < -spread))] = "no"
@@ -193,15 +197,19 @@ def compare(metrics: pd.DataFrame, confidence: float, resamples: int, seed: int)
         equivalent=pd.array(equivalent, "string"),
         seeds_needed=pd.array(needed, "Int64"),
         n=np.isfinite(values).sum(1),
+        pairs=np.isfinite(differences).sum(1),
     )
 
 
 def _paired(metrics: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Keys of the N rows, their values and retraining's [N, S]; NaN for seeds that a cell lacks."""
+    """Keys of the N rows with ``undefined`` and ``reason``, their values and retraining's [N, S]; NaN for seeds that a
+    cell lacks, and for null values."""
     reference = metrics[(metrics["method"] == REFERENCE[0]) & (metrics["scope"] == REFERENCE[1])]
     keys = [*GROUP, "seed"]
-    joined = metrics.merge(reference[[*keys, "value"]], on=keys, how="left", suffixes=("", "_reference"))
-    if (missing := joined["value_reference"].isna()).any():
+    joined = metrics.merge(
+        reference[[*keys, "value", "reason"]], on=keys, how="left", suffixes=("", "_reference"), indicator=True
+    )
+    if (missing := joined["_merge"] == "left_only").any():
         row = joined[missing].iloc[0]
         raise AnalysisError(
             f"no exact retraining for {row['arch']}, {row['forget']}, seed {row['seed']}: {row['metric']}"
@@ -211,13 +219,21 @@ def _paired(metrics: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, np.ndarray
     pair = np.full((2, cell.max() + 1, len(seeds)), np.nan)
     pair[:, cell, column] = joined[["value", "value_reference"]].to_numpy(float).T
     identity = joined.loc[~pd.Series(cell).duplicated(), KEY].reset_index(drop=True)
-    return identity.astype({"class": "Int64", **dict.fromkeys(("role", "attack", "layer"), "string")}), *pair
+    own, theirs = (joined[column].astype("string") for column in ("reason", "reason_reference"))
+    reasons = own.fillna("exact retraining: " + theirs).groupby(cell).first()
+    identity = identity.assign(undefined=joined["value"].isna().groupby(cell).sum(), reason=reasons)
+    return identity.astype({"class": "Int64", **dict.fromkeys(("role", "attack", "layer", "reason"), "string")}), *pair
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
     known = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.where(known, values, 0).sum(-1) / known.sum(-1)
+
+
+def _largest(values: np.ndarray) -> np.ndarray:
+    """The largest absolute value that is known along the last axis; 0 where none is."""
+    return np.where(np.isfinite(values), np.abs(values), 0).max(-1)
 
 
 def _sd(values: np.ndarray) -> np.ndarray:

@@ -77,6 +77,10 @@ class Finding(NamedTuple):
         verdict = "supported" if (self.low > 0) == (predicted > 0) else "contradicted"
         return self._replace(verdict=verdict, reason=f"the interval lies {side} 0")
 
+    def without(self, pairs: int) -> "Finding":
+        """With the number of pairs that are left out in the reason."""
+        return self._replace(reason=f"{self.reason}; {pairs} pairs left out, without a value") if pairs else self
+
 
 def conclude(
     metrics: pd.DataFrame, correlations: pd.DataFrame, trajectory: pd.DataFrame | None, settings: Settings
@@ -132,15 +136,18 @@ def approximate_is_fragile(arch: str, metrics: pd.DataFrame, settings: Settings)
     both = approximate.merge(exact, on=["forget", "seed"], suffixes=("", "_exact"), validate="many_to_one")
     if len(both) < len(approximate):
         raise AnalysisError(f"{arch}: runs without exact retraining of the same seed")
-    both = both.assign(difference=both["value"] - both["value_exact"])
-    by_method = both.pivot_table(index="method", columns="seed", values="difference")
+    known = both.dropna(subset=["value", "value_exact"])
+    if known.empty:
+        return finding.judged(1, 1 - settings.confidence).without(len(both))
+    known = known.assign(difference=known["value"] - known["value_exact"])
+    by_method = known.pivot_table(index="method", columns="seed", values="difference")
     differences = by_method.dropna().to_numpy(float)
     if not len(differences):
         return finding._replace(reason="no approximate method has a run of every seed")
-    known = [None if np.isnan(v) else v for v in two_way(differences, settings.confidence)]
-    finding = finding._replace(**dict(zip(("low", "high", "p"), known, strict=True)))
+    ends = [None if np.isnan(v) else v for v in two_way(differences, settings.confidence)]
+    finding = finding._replace(**dict(zip(("low", "high", "p"), ends, strict=True)))
     finding = finding._replace(coefficient=float(differences.mean()), n=len(differences), seeds=differences.shape[1])
-    finding = finding.judged(1, 1 - settings.confidence)
+    finding = finding.judged(1, 1 - settings.confidence).without(len(both) - len(known))
     if short := len(by_method) - len(differences):
         left_out = (
             f"{short} method{'s' * (short > 1)} without a run of every seed {'were' if short > 1 else 'was'} left out"
@@ -168,7 +175,10 @@ def narrow_is_enough(arch: str, metrics: pd.DataFrame, settings: Settings) -> It
             for name in ("average_gap", "relative_seconds", "relative_memory")
         )
         verdict, reason = _enough_and_cheaper(gap, time, margin)
-        yield from (f._replace(verdict=verdict, reason=reason) for f in (gap, time, memory) if f is gap or f.n)
+        for finding in (gap, time, memory):
+            if finding is gap or finding.n:
+                left = len(sides.get(finding.y, [])) - finding.n
+                yield finding._replace(verdict=verdict, reason=reason).without(left)
 
 
 def trained_is_fair(arch: str, trajectory: pd.DataFrame | None, settings: Settings) -> Finding:
@@ -255,7 +265,8 @@ def _retrain_spread(metrics: pd.DataFrame) -> float:
 
 def _narrow(finding: Finding, pairs: pd.DataFrame | None, confidence: float) -> Finding:
     """Difference between the scopes for the average gap; ratio, by way of logarithms, for a cost."""
-    if pairs is None:
+    pairs = pairs if pairs is None else pairs.dropna(subset=["value", "value_all"])
+    if pairs is None or pairs.empty:
         return finding
     values = pairs[["value", "value_all"]].astype(float)
     if finding.y == "average_gap":
@@ -268,11 +279,11 @@ def _narrow(finding: Finding, pairs: pd.DataFrame | None, confidence: float) -> 
 
 def _enough_and_cheaper(gap: Finding, time: Finding, margin: float) -> tuple[str, str]:
     if not gap.n or not time.n:
-        return "can't tell", f"not measured: {' and '.join(f.y for f in (gap, time) if not f.n)}"
+        return "can't tell", f"not measured, or without a value: {' and '.join(f.y for f in (gap, time) if not f.n)}"
     if gap.seeds < FEWEST_SEEDS:
         return "can't tell", _few(gap.seeds)
     if np.isnan(margin):
-        return "can't tell", f"not all measured: {', '.join(PARTS)}"
+        return "can't tell", f"not all measured, or without a value: {', '.join(PARTS)}"
     states = [_state(gap, margin), _state(time, 1)]
     reason = f"average gap {states[0]} the retrain-retrain spread of {margin:.3g}, time {states[1]} 1"
     if "above" in states:

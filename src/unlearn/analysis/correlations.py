@@ -191,6 +191,8 @@ def correlate(
     Spearman's coefficient at all radii; at the attack's radius in ``headlines``, and for what has no
     radius, also Kendall's and that at equal clean test accuracy, if it was measured.
 
+    A run for which one of these values is null is left out; n counts the others.
+
     Raises AnalysisError naming a run that lacks what others of its architecture have.
     """
     metrics = metrics[metrics["metric"].isin([*X, *Y, CONTROL])]
@@ -200,19 +202,25 @@ def correlate(
             continue
         control = metrics[(metrics["arch"] == arch) & (metrics["metric"] == CONTROL)]
         values = _measured(pd.concat([of_role, control]))
-        resampling = Resampling(*next(iter(values.values())).shape, resamples, seed)
-        columns = {key: Column(value, resampling) for key, value in values.items()}
-        xs, ys, zs = ([key for key in columns if key[0] in names] for names in (X, Y, [CONTROL]))
-        of_x = [columns[x] for x in xs]
+        cells, seeds = next(iter(values.values())).shape
+        columns = {}
+        if cells >= FEWEST:
+            resampling = Resampling(cells, seeds, resamples, seed)
+            columns = {key: Column(value, resampling) for key, value in values.items()}
+        xs, ys, zs = ([key for key in values if key[0] in names] for names in (X, Y, [CONTROL]))
         for y in ys:
-            outcomes = {"spearman": spearman(of_x, columns[y])}
+            statistics = {"spearman": (spearman, y)}
             if y[2] in (headlines[y[1]], None):
-                outcomes["kendall"] = kendall(of_x, columns[y])
+                statistics["kendall"] = kendall, y
                 if zs:
-                    outcomes["partial_spearman"] = partial_spearman(of_x, columns[y], columns[zs[0]])
-            for statistic, outcome in outcomes.items():
-                for x, row in zip(xs, summaries(outcome, resampling, confidence), strict=True):
-                    rows.append((arch, x[0], *y, role, statistic, *row, resampling.cells, resampling.seeds))
+                    statistics["partial_spearman"] = partial_spearman, y, zs[0]
+            for statistic, (function, *others) in statistics.items():
+                found = [(None,) * 4] * len(xs)
+                if columns:
+                    outcome = function([columns[x] for x in xs], *(columns[key] for key in others))
+                    found = summaries(outcome, resampling, confidence)
+                for x, row in zip(xs, found, strict=True):
+                    rows.append((arch, x[0], *y, role, statistic, *row, cells, seeds))
     return pd.DataFrame(rows, columns=COLUMNS).astype(
         {"attack": "string", **dict.fromkeys(["eps", "coefficient", "low", "high", "p"], float)}
     )
@@ -221,15 +229,19 @@ def correlate(
 def _measured(metrics: pd.DataFrame) -> dict[tuple, np.ndarray]:
     """(metric, attack, eps) → values [n, S] of the cells, in one order whatever that of the rows.
 
-    Cells that agree in every value are one: RL and SalUn at density 1 are the same method.
+    A run for which a value is not defined has none. Cells that agree in every value are one: RL and SalUn at density 1
+    are the same method.
     """
-    table = metrics.pivot(index=[*CELL, "seed"], columns=["metric", "attack", "eps"], values="value")
-    if (missing := np.argwhere(table.isna().to_numpy())).size:
+    table = metrics.assign(there=True).pivot(
+        index=[*CELL, "seed"], columns=["metric", "attack", "eps"], values=["there", "value"]
+    )
+    if (missing := np.argwhere(table["there"].isna().to_numpy())).size:
         run, column = missing[0]
-        raise AnalysisError(f"no {table.columns[column][0]} for {', '.join(map(str, table.index[run]))}")
-    cells = table.unstack("seed").drop_duplicates()
-    values = cells.to_numpy(float).reshape(len(cells), len(table.columns), -1)
-    return {tuple(None if pd.isna(p) else p for p in key): values[:, i] for i, key in enumerate(table.columns)}
+        raise AnalysisError(f"no {table['there'].columns[column][0]} for {', '.join(map(str, table.index[run]))}")
+    values = table["value"].astype(float)
+    cells = values.where(values.notna().all(axis=1)).unstack("seed").dropna(how="all").drop_duplicates()
+    of_cells = cells.to_numpy(float).reshape(len(cells), len(values.columns), len(cells.columns) // len(values.columns))
+    return {tuple(None if pd.isna(p) else p for p in key): of_cells[:, i] for i, key in enumerate(values.columns)}
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

@@ -118,7 +118,7 @@ def _of_curve(name: str, curves: Mapping[str, pd.DataFrame], attacks: Mapping[st
         if not others or not n:
             yield _row(gate, name, None, None, limit, None)
 
-    rises = [b - a for a, b in itertools.pairwise(curve["value"])] if n else []
+    rises = [b - a for a, b in itertools.pairwise(curve["value"].dropna())] if n else []
     yield _row("monotone", name, None, max(rises, default=None), 0.0, n)
     if attack.category in MANY_STEPS:
         yield _row("ends_at_zero", name, None, curve["value"].iloc[-1] if n else None, NEAR_ZERO, n)
@@ -130,5 +130,6 @@ def _of_curve(name: str, curves: Mapping[str, pd.DataFrame], attacks: Mapping[st
 
 
 def _row(gate: str, attack: str, against: str | None, value: float | None, limit: float, n: int | None) -> tuple:
+    value = None if pd.isna(value) else value
     passed = None if value is None else bool(value <= limit + 1e-9)
     return gate, attack, against, value, limit, passed, n

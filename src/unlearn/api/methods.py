@@ -5,7 +5,7 @@ from unlearn.config.settings import *  # noqa: F403
 from unlearn.models import scopes
 from unlearn.models.classifier import Classifier, ModelError, head
 from unlearn.models.images import ImageSet, to_float
-from unlearn.training.context import Batch, MethodContext, mixture
+from unlearn.training.context import Batch, MethodContext, batch_count, mixture
 from unlearn.training.loop import Diverged, cross_entropy, fit, learning_rate, make_optimizer
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ImageSet",
     "MethodContext",
     "ModelError",
+    "batch_count",
     "cross_entropy",
     "fit",
     "head",

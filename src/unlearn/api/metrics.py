@@ -1,5 +1,6 @@
 """For files in ``metrics/``: what a metric declares, what it is given, and the rows that it yields. No torch."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,11 +9,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-__all__ = ["Evidence", "Features", "Metric", "MetricError", "References", "Row", "Rows", "per_class"]
+__all__ = [
+    "ONE_CLASS",
+    "Evidence",
+    "Features",
+    "Metric",
+    "MetricError",
+    "References",
+    "Row",
+    "Rows",
+    "disparity",
+    "no_value",
+    "paired",
+    "per_class",
+    "why",
+]
+
+ONE_CLASS = "the images are of one class; a difference between classes needs two"
 
 
 class MetricError(ValueError):
-    """A metric that is not defined on what it is given, such as an empty group."""
+    """A defect of the study: a reference that is missing, images that differ. Nothing that a model does raises it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,10 @@ class Metric:
 
 
 class Row(NamedTuple):
-    """A value, the number ``n`` of samples that it is computed from, and the keys that apply."""
+    """A value, the number ``n`` of samples that it is computed from, and the keys that apply.
+
+    A value that is not defined, such as a share of no images, is NaN, which tables hold as null, and ``reason`` says
+    why. Which rows a metric yields must not depend on what the model does: a comparison needs them on both sides."""
 
     metric: str
     value: float
@@ -37,6 +57,12 @@ class Row(NamedTuple):
     eps: float | None = None
     label: int | None = None
     layer: str | None = None
+    reason: str | None = None
+
+
+def no_value(metric: str, reason: str, n: int = 0, **keys: Any) -> Row:
+    """A row without a value."""
+    return Row(metric, math.nan, n, **keys, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -110,11 +136,16 @@ class Evidence:
         return ~((frame["role"] == "test") & frame["label"].isin(self.forgotten_classes))
 
     def value(self, metric: str) -> float:
-        """The value of a metric without keys. Raises MetricError if it was not measured."""
+        """The value of a metric without keys, NaN if it is not defined. Raises MetricError if it was not measured."""
         values = self.metrics.loc[self.metrics["metric"] == metric, "value"]
         if len(values) != 1:
             raise MetricError(f"needs one value of {metric!r}, found {len(values)}; is it in the config's metrics?")
         return float(values.iloc[0])
+
+    def reason(self, *metrics: str) -> str | None:
+        """Why the first of these metrics without a value has none; None if all have one."""
+        rows = self.metrics[self.metrics["metric"].isin(metrics) & self.metrics["value"].isna()]
+        return None if rows.empty else f"{rows['metric'].iloc[0]}: {rows['reason'].iloc[0]}"
 
 
 @dataclass(frozen=True)
@@ -129,6 +160,39 @@ class References:
 Rows = Iterator[Row]
 
 
+def paired(
+    run: Evidence, reference: Evidence, metric: str, keys: list[str]
+) -> Iterator[tuple[dict[str, Any], float, float, int, str | None]]:
+    """Of each row of a metric: its ``keys``, its value, the reference's value, its n, and why one of the values is NaN.
+
+    Raises MetricError if the reference has other rows.
+    """
+    own, other = (
+        e.metrics[e.metrics["metric"] == metric].set_index(keys)[["value", "n", "reason"]] for e in (run, reference)
+    )
+    if set(own.index) != set(other.index):
+        raise MetricError("the reference was attacked with other attacks, radii or roles")
+    theirs = {index: (value, reason) for index, value, _, reason in other.itertuples(name=None)}
+    for index, value, n, reason in own.itertuples(name=None):
+        other_value, other_reason = theirs[index]
+        yield (
+            dict(zip(keys, index, strict=True)),
+            value,
+            other_value,
+            n,
+            _either(reason if math.isnan(value) else None, other_reason if math.isnan(other_value) else None),
+        )
+
+
+def why(run: Evidence, reference: Evidence, *metrics: str) -> str | None:
+    """Why one of these metrics without keys has no value, of the run or of exact retraining; None if all have one."""
+    return _either(run.reason(*metrics), reference.reason(*metrics))
+
+
+def _either(own: str | None, theirs: str | None) -> str | None:
+    return own or (f"exact retraining: {theirs}" if theirs else None)
+
+
 def per_class(labels: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The classes [K] among the labels, ascending, the share of each that is right, and its size.
 
@@ -137,3 +201,13 @@ def per_class(labels: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     classes, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     return classes, np.bincount(index, weights=right) / sizes, sizes
+
+
+def disparity(metric: str, values: np.ndarray, sizes: np.ndarray, **keys: Any) -> Row:
+    """The row of max - min of the ``values`` [K] of classes of these ``sizes`` [K]; n is the smallest size.
+
+    >>> disparity("spread", np.array([0.5, 1.0]), np.array([3, 2])).value
+    0.5
+    """
+    n = int(sizes.min())
+    return Row(metric, float(np.ptp(values)), n, **keys) if len(values) > 1 else no_value(metric, ONE_CLASS, n, **keys)

@@ -13,7 +13,7 @@ X, Y = "relative_fairness_gap_mean", "robustness_drop"
 
 
 def data(tables: Mapping[str, pd.DataFrame], settings: ReportSettings) -> pd.DataFrame:
-    """A row per run: x, y, and Spearman's correlation of its architecture."""
+    """A row per run: x, y (null where not defined), and Spearman's correlation of its architecture."""
     metrics, correlations = (tables[name].query("role == 'test'") for name in NEEDS)
     attacked = "attack == @settings.attack and eps == @settings.eps"
     x = metrics.query("metric == @X")[[*RUN, "value"]]
@@ -33,7 +33,7 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
         for (method, scope), runs in panel.groupby(["method", "scope"], sort=False):
             style = {"color": settings.colours[method], "marker": settings.markers[scope]}
             axis.scatter(runs["fairness_gap"], runs["robustness_drop"] * 100, s=28, lw=0, **style)
-        axis.text(0.02, 0.98, _caption(panel.iloc[0]), transform=axis.transAxes, va="top", fontsize=7)
+        axis.text(0.02, 0.98, _caption(panel), transform=axis.transAxes, va="top", fontsize=7)
         axis.margins(y=0.2)
         axis.set_xlabel("relative fairness-gap, mean over layers, test")
     first = next(iter(axes.values()))
@@ -47,7 +47,12 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
     return figure
 
 
-def _caption(row: pd.Series) -> str:
+def _caption(panel: pd.DataFrame) -> str:
+    row, absent = panel.iloc[0], int(panel[["fairness_gap", "robustness_drop"]].isna().any(axis=1).sum())
+    return _correlation(row) + (f"\n{absent} runs without a value" if absent else "")
+
+
+def _correlation(row: pd.Series) -> str:
     if pd.isna(row["coefficient"]):
         return f"no correlation defined (n = {row['n']:.0f} cells)"
     interval = "" if pd.isna(row["low"]) else f" [{row['low']:+.2f}, {row['high']:+.2f}]"

@@ -16,7 +16,6 @@ repeat the first pass: the same order, the same augmented pixels.
 """
 
 import itertools
-import math
 from collections.abc import Iterator
 
 import torch
@@ -30,6 +29,7 @@ from unlearn.api.methods import (
     NonNegative,
     Share,
     Training,
+    batch_count,
     cross_entropy,
     fit,
 )
@@ -52,7 +52,7 @@ class Settings(Training):
 def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> None:
     """Minimise alpha · CE on a retain batch - (1 - alpha) · CE on the next forget batch."""
     partner: Batch | None = None
-    steps = math.ceil(len(context.images("retain")) / settings.batch_size)
+    steps = batch_count(len(context.images("retain")), settings.batch_size)
 
     def batches(epoch: int) -> Iterator[Batch]:
         nonlocal partner
@@ -71,7 +71,7 @@ def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> No
 def passes(context: MethodContext, role: str, size: int, first: int) -> Iterator[Batch]:
     """Endless batches of a role from the ``first``, counted from 0: one pass after another, each
     freshly shuffled and augmented."""
-    done, within = divmod(first, math.ceil(len(context.images(role)) / size))
+    done, within = divmod(first, batch_count(len(context.images(role)), size))
     yield from itertools.islice(context.batches(role, done + 1, size), within, None)
     for number in itertools.count(done + 2):
         yield from context.batches(role, number, size)

@@ -28,8 +28,9 @@ def normalized(logits: np.ndarray) -> float:
     >>> normalized(np.array([[0.5, 0.5], [0.0, 0.0]]))
     0.5
     """
+    logits = logits.astype(float)  # float32 sums overflow
     probabilities = (logits.min(1) >= 0) & (np.abs(logits.sum(1) - 1) < 1e-4)
-    return float((probabilities | (np.abs(logsumexp(logits.astype(float), axis=1)) < 1e-4)).mean())
+    return float((probabilities | (np.abs(logsumexp(logits, axis=1)) < 1e-4)).mean())
 
 
 def compute(run: Evidence) -> Rows:

@@ -1,8 +1,6 @@
 """Fairness of outcomes between classes: accuracy per class on test images, its spread, its minimum."""
 
-import numpy as np
-
-from unlearn.api.metrics import Evidence, Metric, Row, Rows, per_class
+from unlearn.api.metrics import Evidence, Metric, Row, Rows, disparity, per_class
 
 METRICS = {
     "class_accuracy": Metric("accuracy of a class", "match_retrain", 0, 1),
@@ -17,5 +15,5 @@ def compute(run: Evidence) -> Rows:
     classes, values, sizes = per_class(labels, logits.argmax(1) == labels)
     for label, value, size in zip(classes, values, sizes, strict=True):
         yield Row("class_accuracy", float(value), int(size), role="test", label=int(label))
-    yield Row("class_disparity", float(np.ptp(values)), int(sizes.min()), role="test")
+    yield disparity("class_disparity", values, sizes, role="test")
     yield Row("worst_class_accuracy", float(values.min()), int(sizes.min()), role="test")

@@ -5,9 +5,7 @@ arXiv:2010.13365). An image is robust at radius e if no perturbation that the at
 radius 0 this is accuracy on the attacked images. Forgotten classes are left out.
 """
 
-import numpy as np
-
-from unlearn.api.metrics import Evidence, Metric, MetricError, Row, Rows, per_class
+from unlearn.api.metrics import Evidence, Metric, MetricError, Row, Rows, disparity, per_class
 
 METRICS = {
     "class_robust_accuracy": Metric("robust accuracy of a class", "match_retrain", 0, 1),
@@ -30,5 +28,5 @@ def compute(run: Evidence) -> Rows:
             keys = {"role": "test", "attack": attack, "eps": eps}
             for label, value, size in zip(classes, values, sizes, strict=True):
                 yield Row("class_robust_accuracy", float(value), int(size), label=int(label), **keys)
-            yield Row("class_robust_disparity", float(np.ptp(values)), int(sizes.min()), **keys)
+            yield disparity("class_robust_disparity", values, sizes, **keys)
             yield Row("worst_class_robust_accuracy", float(values.min()), int(sizes.min()), **keys)

@@ -1,6 +1,6 @@
 """Cost of making the model: time (the field's RTE), peak memory, trainable parameters."""
 
-from unlearn.api.metrics import Evidence, Metric, References, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, References, Row, Rows, no_value
 
 METRICS = {
     "seconds": Metric("time", "min", 0, unit="s"),
@@ -22,4 +22,7 @@ def compute_relative(run: Evidence, references: References) -> Rows:
     """Time is CPU seconds where the device is a CPU, which other jobs may share, else wall seconds."""
     clock = "cpu_seconds" if run.cost["device"].iloc[0] == "cpu" else "seconds"
     for name, part in (("relative_seconds", clock), ("relative_memory", "peak_memory")):
-        yield Row(name, run.value(part) / references.retrain.value(part), 1)
+        if whole := references.retrain.value(part):
+            yield Row(name, run.value(part) / whole, 1)
+        else:
+            yield no_value(name, f"exact retraining: {part} is 0", 1)

@@ -8,9 +8,11 @@ architectures. Forgotten classes are left out.
 divide by three, the earlier thirds are a layer longer. A network with fewer than three layers has no thirds.
 """
 
+import math
+
 import numpy as np
 
-from unlearn.api.metrics import Evidence, Metric, MetricError, Row, Rows
+from unlearn.api.metrics import ONE_CLASS, Evidence, Metric, Row, Rows
 
 METRICS = {
     "fairness_gap": Metric("fairness-gap of a layer", "match_retrain", 0),
@@ -54,15 +56,14 @@ def compute(run: Evidence) -> Rows:
         ~run.activations["class"].isin(run.forgotten_classes) | (run.activations["role"] == "forget")
     ]
     for role, of_role in frame.groupby("role", sort=False):
+        reason = ONE_CLASS if of_role["class"].nunique() < 2 else None
         for prefix, formula in (("fairness_gap", gap), ("relative_fairness_gap", relative_gap)):
             values = []
             for (_, layer), of_layer in of_role.groupby(["depth", "layer"]):
-                if len(of_layer) < 2:
-                    raise MetricError(f"role {role!r} has {len(of_layer)} class; a fairness-gap needs two")
-                values.append(formula(of_layer["sigma"].to_numpy()))
-                yield Row(prefix, values[-1], int(of_layer["count"].sum()), role=role, layer=layer)
-            yield Row(f"{prefix}_mean", float(np.mean(values)), len(values), role=role)
-            yield Row(f"{prefix}_max", max(values), len(values), role=role)
+                values.append(math.nan if reason else formula(of_layer["sigma"].to_numpy()))
+                yield Row(prefix, values[-1], int(of_layer["count"].sum()), role=role, layer=layer, reason=reason)
+            yield Row(f"{prefix}_mean", float(np.mean(values)), len(values), role=role, reason=reason)
+            yield Row(f"{prefix}_max", max(values), len(values), role=role, reason=reason)
             if len(values) >= len(THIRDS):
                 for third, part in zip(THIRDS, np.array_split(values, len(THIRDS)), strict=True):
-                    yield Row(f"{prefix}_{third}", float(part.mean()), len(part), role=role)
+                    yield Row(f"{prefix}_{third}", float(part.mean()), len(part), role=role, reason=reason)

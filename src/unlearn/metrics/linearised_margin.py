@@ -9,7 +9,7 @@ attack finds. The metric is a median, since an image whose gradient nearly vanis
 
 import numpy as np
 
-from unlearn.api.metrics import Evidence, Metric, MetricError, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, Row, Rows, no_value
 
 METRICS = {
     "linearised_margin": Metric("linearised margin", "match_retrain"),
@@ -23,7 +23,8 @@ def compute(run: Evidence) -> Rows:
     for role, images in counted.groupby("role", sort=False):
         margins = images["margin"].to_numpy(float)
         present = np.isfinite(margins)
-        if not present.any():
-            raise MetricError(f"no image of role {role!r} has a gradient")
-        yield Row("linearised_margin", float(np.median(margins[present])), int(present.sum()), role=role)
+        if present.any():
+            yield Row("linearised_margin", float(np.median(margins[present])), int(present.sum()), role=role)
+        else:
+            yield no_value("linearised_margin", "no image has a gradient: the logits do not depend on it", role=role)
         yield Row("no_gradient", float(1 - present.mean()), len(images), role=role)

@@ -26,7 +26,7 @@ from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_score
 
-from unlearn.api.metrics import Evidence, Metric, MetricError, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, Row, Rows, no_value
 
 THRESHOLDS = ("correctness", "entropy", "modified_entropy", "loss", "yeom")
 LABELS = dict(zip(THRESHOLDS, ("correctness", "entropy", "modified entropy", "loss", "mean loss"), strict=True))
@@ -104,13 +104,9 @@ def best_threshold(members: np.ndarray, others: np.ndarray) -> float:
 
 
 def told_apart(forget: np.ndarray, test: np.ndarray) -> tuple[float, int]:
-    """Cross-validated accuracy of the logistic attack on two sets of losses, and the number of images judged.
-
-    Raises MetricError unless there are two of each.
-    """
+    """Cross-validated accuracy of the logistic attack on two sets of losses of two or more, and the number of images
+    judged."""
     count = min(len(forget), len(test))
-    if count < 2:
-        raise MetricError(f"{len(forget)} forget and {len(test)} test images; the logistic attack needs two of each")
     sides = [x[np.linspace(0, len(x) - 1, count).round().astype(int)].clip(max=LARGEST_LOSS) for x in (forget, test)]
     folds = PredefinedSplit(np.tile(np.arange(count) % min(FOLDS, count), 2))
     accuracies = cross_val_score(
@@ -119,12 +115,18 @@ def told_apart(forget: np.ndarray, test: np.ndarray) -> tuple[float, int]:
     return float(accuracies.mean()), 2 * count
 
 
+def few_images(role: str, count: int) -> str | None:
+    """Why an attack can be neither fitted nor judged on ``count`` images of a role; None if it can.
+
+    >>> few_images("test", 1)
+    "role 'test' has one image; fitting and judging an attack needs two"
+    """
+    return f"role {role!r} has one image; fitting and judging an attack needs two" if count < 2 else None
+
+
 def compute(run: Evidence) -> Rows:
     """n counts the forget images, for ``*_attack`` the images on which the attack is judged."""
     outputs = {role: run.of_role(role) for role in ("retain", "test", "forget")}
-    for role in ("retain", "test"):
-        if len(outputs[role][0]) < 2:
-            raise MetricError(f"role {role!r} has one image; fitting and judging an attack needs two")
     losses = {role: loss(*output) for role, output in outputs.items()}
     scores = {
         "correctness": {role: (x.argmax(1) == y).astype(float) for role, (y, x) in outputs.items()},
@@ -132,16 +134,27 @@ def compute(run: Evidence) -> Rows:
         "modified_entropy": {role: -modified_entropy(y, x) for role, (y, x) in outputs.items()},
         "loss": {role: -values for role, values in losses.items()},
     }
+    few = {role: few_images(role, len(labels)) for role, (labels, _) in outputs.items()}
+    unfit = few["retain"] or few["test"]
     for name, score in {**scores, "yeom": scores["loss"]}.items():
-        members, others = score["retain"], score["test"]
+        members, others, n = score["retain"], score["test"], len(score["forget"])
         if name == "correctness":
             threshold = 1.0
+        elif unfit:
+            yield no_value(f"mia_{name}", unfit, n)
+            yield no_value(f"mia_{name}_attack", unfit)
+            continue
         elif name == "yeom":
             threshold = members[::2].mean()
         else:
             threshold = best_threshold(members[::2], others[::2])
-        yield Row(f"mia_{name}", float((score["forget"] < threshold).mean()), len(score["forget"]))
-        right = (members[1::2] >= threshold).mean() + (others[1::2] < threshold).mean()
-        yield Row(f"mia_{name}_attack", float(right / 2), len(members[1::2]) + len(others[1::2]))
-    value, count = told_apart(losses["forget"], losses["test"])
-    yield Row("mia_logistic", value, count)
+        yield Row(f"mia_{name}", float((score["forget"] < threshold).mean()), n)
+        if unfit:
+            yield no_value(f"mia_{name}_attack", unfit)
+        else:
+            right = (members[1::2] >= threshold).mean() + (others[1::2] < threshold).mean()
+            yield Row(f"mia_{name}_attack", float(right / 2), len(members[1::2]) + len(others[1::2]))
+    if unfit := few["forget"] or few["test"]:
+        yield no_value("mia_logistic", unfit)
+    else:
+        yield Row("mia_logistic", *told_apart(losses["forget"], losses["test"]))

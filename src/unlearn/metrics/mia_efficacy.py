@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.svm import SVC
 
-from unlearn.api.metrics import Evidence, Metric, Row, Rows, per_class
+from unlearn.api.metrics import Evidence, Metric, Row, Rows, disparity, per_class
 
 METRICS = {
     "mia_efficacy": Metric("MIA-efficacy", "match_retrain", 0, 1),
@@ -51,4 +51,4 @@ def compute(run: Evidence) -> Rows:
     classes, values, sizes = per_class(run.of_role("forget")[0], taken)
     for label, value, size in zip(classes, values, sizes, strict=True):
         yield Row("class_mia_efficacy", float(value), int(size), role="forget", label=int(label))
-    yield Row("class_mia_disparity", float(np.ptp(values)), int(sizes.min()), role="forget")
+    yield disparity("class_mia_disparity", values, sizes, role="forget")

@@ -5,7 +5,7 @@ attack that aims to recover labels, those recognised without any perturbation in
 retraining. The difference is the metric, since a model that never saw an image can be made to recognise it too.
 """
 
-from unlearn.api.metrics import Evidence, Metric, MetricError, References, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, References, Row, Rows, paired
 from unlearn.metrics.robust_accuracy import robust_share
 
 ATTACKS = ("recover",)
@@ -13,8 +13,6 @@ METRICS = {
     "recognition": Metric("recognised within eps", "match_retrain", 0, 1),
     "residual_recognition": Metric("recognised within eps - retrain's", "match_retrain", -1, 1),
 }
-
-KEYS = ["role", "attack", "eps"]
 
 
 def compute(run: Evidence) -> Rows:
@@ -28,9 +26,5 @@ def compute(run: Evidence) -> Rows:
 
 def compute_relative(run: Evidence, references: References) -> Rows:
     """Per radius; n as in ``compute``. Raises MetricError if the reference was attacked otherwise."""
-    own, other = (e.metrics[e.metrics["metric"] == "recognition"].set_index(KEYS) for e in (run, references.retrain))
-    if set(own.index) != set(other.index):
-        raise MetricError("the reference was attacked with other attacks, radii or roles")
-    for keys, row in own.iterrows():
-        value = float(row["value"] - other.loc[keys, "value"])
-        yield Row("residual_recognition", value, int(row["n"]), **dict(zip(KEYS, keys, strict=True)))
+    for keys, own, exact, n, reason in paired(run, references.retrain, "recognition", ["role", "attack", "eps"]):
+        yield Row("residual_recognition", own - exact, n, **keys, reason=reason)

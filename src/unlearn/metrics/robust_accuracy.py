@@ -9,7 +9,7 @@ the radii.
 
 import numpy as np
 
-from unlearn.api.metrics import Evidence, Metric, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, Row, Rows, no_value
 
 METRICS = {
     "robust_accuracy": Metric("robust accuracy", "match_retrain", 0, 1),
@@ -53,6 +53,10 @@ def compute(run: Evidence) -> Rows:
             yield Row("robust_accuracy", value, n, eps=eps, **keys)
             if eps:
                 yield Row("robustness_drop", clean - value, n, eps=eps, **keys)
-            if eps and clean and role != "forget":
-                yield Row("robust_given_correct", value / clean, round(clean * n), eps=eps, **keys)
+            if eps and role != "forget":
+                yield (
+                    Row("robust_given_correct", value / clean, round(clean * n), eps=eps, **keys)
+                    if clean
+                    else no_value("robust_given_correct", "no attacked image is classified correctly", eps=eps, **keys)
+                )
         yield Row("aurc", area(shares, radii), n, **keys)

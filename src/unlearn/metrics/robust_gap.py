@@ -5,9 +5,9 @@ forget images positive means residual knowledge: perturbed forgotten images are 
 that never saw them. ``robust_curve_distance`` is the mean over the radii of the absolute gap.
 """
 
-import pandas as pd
+from collections import defaultdict
 
-from unlearn.api.metrics import Evidence, Metric, MetricError, References, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, References, Row, Rows, paired
 
 REQUIRES = ("robust_accuracy",)
 METRICS = {
@@ -16,25 +16,18 @@ METRICS = {
     "robust_curve_distance": Metric("distance of robust accuracy curves", "min", 0, 1),
 }
 
-KEYS = ["role", "attack", "eps"]
-
 
 def compute_relative(run: Evidence, references: References) -> Rows:
     """n counts images, for the distance radii. Raises MetricError if the reference was attacked otherwise."""
-    own, other = (_indexed(e, "robust_accuracy", KEYS) for e in (run, references.retrain))
-    if set(own.index) != set(other.index):
-        raise MetricError("the reference was attacked with other attacks, radii or roles")
-    gap = own["value"] - other["value"].reindex(own.index)
-    for keys, value in gap.items():
-        yield Row("robust_accuracy_gap", float(value), int(own.loc[keys, "n"]), **dict(zip(KEYS, keys, strict=True)))
-    attacked = gap[gap.index.get_level_values("eps") > 0].abs()
-    for (role, attack), distances in attacked.groupby(level=["role", "attack"], sort=False):
-        yield Row("robust_curve_distance", float(distances.mean()), len(distances), role=role, attack=attack)
-    own, other = (_indexed(e, "aurc", KEYS[:2]) for e in (run, references.retrain))
-    for (role, attack), row in own.iterrows():
-        value = float(row["value"] - other.loc[(role, attack), "value"])
-        yield Row("aurc_gap", value, int(row["n"]), role=role, attack=attack)
-
-
-def _indexed(evidence: Evidence, metric: str, keys: list[str]) -> pd.DataFrame:
-    return evidence.metrics[evidence.metrics["metric"] == metric].set_index(keys)[["value", "n"]]
+    curves = defaultdict(list)
+    for keys, own, exact, n, reason in paired(run, references.retrain, "robust_accuracy", ["role", "attack", "eps"]):
+        yield Row("robust_accuracy_gap", own - exact, n, **keys, reason=reason)
+        if keys["eps"] > 0:
+            curves[keys["role"], keys["attack"]].append((abs(own - exact), reason))
+    for (role, attack), curve in curves.items():
+        distances, reasons = zip(*curve, strict=True)
+        reason = next(filter(None, reasons), None)
+        value = sum(distances) / len(distances)
+        yield Row("robust_curve_distance", value, len(distances), role=role, attack=attack, reason=reason)
+    for keys, own, exact, n, reason in paired(run, references.retrain, "aurc", ["role", "attack"]):
+        yield Row("aurc_gap", own - exact, n, **keys, reason=reason)

@@ -6,7 +6,7 @@ which is 1 where all three agree. ToW-MIA takes MIA-efficacy in place of the acc
 
 import math
 
-from unlearn.api.metrics import Evidence, Metric, References, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, References, Row, Rows, why
 
 REQUIRES = ("accuracy", "mia_efficacy")
 METRICS = {"tow": Metric("ToW", "max", 0, 1), "tow_mia": Metric("ToW-MIA", "max", 0, 1)}
@@ -19,4 +19,4 @@ def compute_relative(run: Evidence, references: References) -> Rows:
     """n counts the parts."""
     for name, parts in PARTS.items():
         value = math.prod(1 - abs(run.value(part) - references.retrain.value(part)) for part in parts)
-        yield Row(name, value, len(parts))
+        yield Row(name, value, len(parts), reason=why(run, references.retrain, *parts))

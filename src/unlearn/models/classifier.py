@@ -1,10 +1,13 @@
 """Classifiers: a timm model behind its own normalization, from pixels in [0, 1] to logits."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class ModelError(ValueError):
@@ -48,8 +51,23 @@ class Classifier(nn.Module):
             self.register_buffer(name, values.view(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` float [B, C, H, W] in [0, 1] → logits float [B, classes]."""
-        return self.net((x - self.mean) / self.std)
+        """``x`` float [B, C, H, W] in [0, 1] → logits float [B, classes]. A batch of one image has no statistics to be
+        normalized by: batch norms use their running ones, and keep them."""
+        with held_statistics(self.net) if len(x) == 1 else nullcontext():
+            return self.net((x - self.mean) / self.std)
+
+
+@contextmanager
+def held_statistics(model: nn.Module) -> Iterator[None]:
+    """A context in which every batch norm uses its running statistics and leaves them as they are."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
+    for module in norms:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in norms:
+            module.training = True
 
 
 def create(spec: Spec, seed: int) -> Classifier:

@@ -25,15 +25,16 @@ COLUMNS = (
     ("trainable_parameters", "Trainable (k)", 1e-3, 1),
 )
 FLAGGED = "†"  # a gate failed
-INCOMPLETE = "‡"  # some seeds failed
-ABSENT = "—"  # all seeds failed
+INCOMPLETE = "‡"  # some seeds failed, or have no value
+ABSENT = "—"  # all did
 CELL = list(CELL_KEY)
 
 
 def main_table(comparisons: pd.DataFrame, failures: pd.DataFrame, settings: ReportSettings) -> pd.DataFrame:
-    """Long rows (cell, heading, mean, low, high, n, failed_gates, failed_seeds) in the order they are printed, scaled.
+    """Long rows (cell, heading, mean, low, high, n, undefined, failed_gates, failed_seeds) in printed order, scaled.
 
-    A cell all of whose runs failed has rows without numbers.
+    ``undefined`` counts the seeds for which the value is not defined. A cell all of whose runs failed has rows without
+    numbers.
     """
     frame = comparisons[comparisons["role"].isna() | (comparisons["role"] == "test")]
     frame = frame[frame["attack"].isna() | (frame["attack"] == settings.attack)]
@@ -42,15 +43,18 @@ def main_table(comparisons: pd.DataFrame, failures: pd.DataFrame, settings: Repo
     for metric, heading, factor, _ in COLUMNS:
         rows = frame[frame["metric"] == metric]
         scaled = {column: rows[column] * factor for column in ("mean", "low", "high")}
-        parts.append(rows[[*CELL, "n", "failed_gates"]].assign(heading=heading, **scaled))
+        parts.append(rows[[*CELL, "n", "undefined", "failed_gates"]].assign(heading=heading, **scaled))
     frame = pd.concat(parts, ignore_index=True)
     headings = frame["heading"].unique()
     failed = failures.groupby(CELL, as_index=False).agg(failed_seeds=("seed", "size"))
     absent = failed.merge(frame[CELL].drop_duplicates(), how="left", indicator=True).query("_merge == 'left_only'")
-    absent = absent[CELL].merge(pd.DataFrame({"heading": headings, "n": 0, "failed_gates": ""}), how="cross")
+    absent = absent[CELL].merge(
+        pd.DataFrame({"heading": headings, "n": 0, "undefined": 0, "failed_gates": ""}), how="cross"
+    )
     frame = pd.concat([frame, absent], ignore_index=True) if len(absent) else frame
     frame = frame.merge(failed, how="left", on=CELL).fillna({"failed_seeds": 0}).astype({"failed_seeds": int})
-    return cells(frame[[*CELL, "heading", "mean", "low", "high", "n", "failed_gates", "failed_seeds"]], settings)
+    columns = [*CELL, "heading", "mean", "low", "high", "n", "undefined", "failed_gates", "failed_seeds"]
+    return cells(frame[columns], settings)
 
 
 def to_markdown(frame: pd.DataFrame, settings: ReportSettings) -> str:
@@ -81,13 +85,13 @@ def _number(row: pd.Series) -> str:
     if row["n"] == 0:
         return ABSENT
     half = "" if pd.isna(row["low"]) else f" ± {(row['high'] - row['low']) / 2:.{places}f}"
-    signs = FLAGGED * bool(row["failed_gates"]) + INCOMPLETE * bool(row["failed_seeds"])
+    signs = FLAGGED * bool(row["failed_gates"]) + INCOMPLETE * bool(row["failed_seeds"] + row["undefined"])
     return f"{row['mean']:.{places}f}{half}{signs}"
 
 
 def _caption(frame: pd.DataFrame, settings: ReportSettings) -> str:
     counts = frame.loc[frame["n"] > 0, "n"]
-    fewest, most = counts.min(), counts.max()
+    fewest, most = (counts.min(), counts.max()) if len(counts) else (0, 0)
     gates = sorted({gate for names in frame["failed_gates"] for gate in names.split(", ") if gate})
     sentences = [
         f"UA to Avg. gap, Disparity, Worst class, RobA and AURC in %; RobA and AURC on test images under "
@@ -97,6 +101,8 @@ def _caption(frame: pd.DataFrame, settings: ReportSettings) -> str:
     ]
     if gates:
         sentences.append(f"{FLAGGED} failed a gate: {', '.join(gates)}.")
-    if frame["failed_seeds"].any():
-        sentences.append(f"{INCOMPLETE} without the seeds that failed, {ABSENT} all failed: see the verdicts.")
+    if frame[["failed_seeds", "undefined"]].any(axis=None):
+        sentences.append(
+            f"{INCOMPLETE} without the seeds that failed or have no value, {ABSENT} all did: see the verdicts."
+        )
     return " ".join(sentences)

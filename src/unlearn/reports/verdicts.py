@@ -1,4 +1,4 @@
-"""The page of verdicts: on the paper's conjectures, on gates that failed, and on runs that failed."""
+"""The page of verdicts: on the paper's conjectures, on gates and runs that failed, on values that are not defined."""
 
 from collections.abc import Mapping
 
@@ -9,8 +9,15 @@ from unlearn.io.columns import CELL_KEY
 from unlearn.reports.markup import escape, markdown
 
 
-def page(conjectures: pd.DataFrame, gates: pd.DataFrame, failures: pd.DataFrame, settings: ReportSettings) -> str:
-    """Markdown: a row per conjecture with its evidence, per gate that failed or could not run, and per failed run."""
+def page(
+    conjectures: pd.DataFrame,
+    gates: pd.DataFrame,
+    failures: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    settings: ReportSettings,
+) -> str:
+    """Markdown: a row per conjecture with its evidence, per gate that failed or could not run, per failed run, and per
+    metric and reason for which values are not defined."""
     sections = {
         "Conjectures": [
             _table(pd.DataFrame([_verdict(row, settings.labels) for _, row in conjectures.iterrows()])),
@@ -20,6 +27,7 @@ def page(conjectures: pd.DataFrame, gates: pd.DataFrame, failures: pd.DataFrame,
         "Failed runs": [
             _table(failures.assign(arch=failures["arch"].map(settings.labels))) if len(failures) else "None.\n"
         ],
+        "Values that are not defined": [_undefined(comparisons, settings.labels)],
     }
     return "\n".join(part for title, parts in sections.items() for part in (f"## {title}\n", *parts))
 
@@ -52,7 +60,7 @@ def _gates(gates: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
                 "gate": gate,
                 "attack": attack,
                 "against": "" if pd.isna(against) else against,
-                "runs": _runs(of_gate, labels),
+                "runs": _cells(of_gate, labels),
                 "worst": f"{of_gate['value'].max():.3g} > {of_gate['limit'].iloc[0]:.3g}",
             }
             for (gate, attack, against), of_gate in by_gate
@@ -65,13 +73,23 @@ def _gates(gates: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
     return parts
 
 
-def _runs(failed: pd.DataFrame, labels: Mapping[str, str]) -> str:
-    """The cells of the runs, with the number of seeds where there are several."""
-    cells = failed.groupby(list(CELL_KEY), sort=False).size()
+def _cells(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
+    """The cells that have rows, with the number of these where there are several."""
+    cells = rows.groupby(list(CELL_KEY), sort=False).size()
     return ", ".join(
         f"{labels[arch]} {forget} {method}-{scope}" + f" ({count})" * (count > 1)
         for (arch, forget, method, scope), count in cells.items()
     )
+
+
+def _undefined(comparisons: pd.DataFrame, labels: Mapping[str, str]) -> str:
+    """Of how many of the runs in which cells a metric, under some keys, has no value."""
+    missing = comparisons[comparisons["undefined"] > 0]
+    rows = [
+        {"metric": metric, "cells": _cells(rows, labels), "values": rows["undefined"].sum(), "reason": reason}
+        for (metric, reason), rows in missing.groupby(["metric", "reason"], sort=False)
+    ]
+    return _table(pd.DataFrame(rows)) if rows else "None.\n"
 
 
 def _table(frame: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """measure: from a run's per-sample tables to its metrics."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -42,7 +43,7 @@ def measure(
     architecture, forget set and seed. ``retrain_metrics`` is None where this run is exact retraining; features and
     relearning are None where no metric needs them.
 
-    Raises MetricError naming the metric that is not defined here, or a reference that is missing or another run's.
+    Raises MetricError naming the metric at fault, or a reference that is missing or another run's.
     """
     exact = (run.method, run.scope) == REFERENCE
     if retrain_metrics is None and not exact:
@@ -100,7 +101,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     columns = pd.DataFrame(rows, columns=Row._fields).rename(columns={"label": "class"})
     return columns.astype(
         {
-            **dict.fromkeys(("role", "attack", "layer"), "string"),
+            **dict.fromkeys(("role", "attack", "layer", "reason"), "string"),
             **{"eps": "Float64", "class": "Int64", "n": "int64", "value": "float64"},
         }
     )
@@ -136,6 +137,10 @@ def _compute(name: str, function: Any, *arguments: Evidence | References) -> lis
         raise MetricError(f"metric {name!r} yields a {type(strange[0]).__name__}, must yield Rows")
     if undeclared := {row.metric for row in rows} - declared.keys():
         raise MetricError(f"metric {name!r} yields {', '.join(sorted(undeclared))}, which its METRICS do not declare")
+    for row in rows:
+        if math.isfinite(row.value) is not (row.reason is None) or math.isinf(row.value):
+            given = f"{row.value} with the reason {row.reason!r}"
+            raise MetricError(f"metric {name!r}, {row.metric}: {given}; must be a number, or NaN with a reason")
     return rows
 
 

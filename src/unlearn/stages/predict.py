@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from unlearn.io import tables
+from unlearn.io.failures import RunFailed
 from unlearn.io.schema.predictions import PREDICTIONS
 from unlearn.models import checkpoint, images
 from unlearn.models.classifier import Classifier
@@ -35,15 +36,22 @@ def predict(run: Run, model: str, dataset: str, split: str, out: str, device: st
 
 @torch.no_grad()
 def logits(net: Classifier, found: images.ImageSet, device: torch.device) -> np.ndarray:
-    """Float32 [N, C] of a model in evaluation mode."""
+    """Float32 [N, C] of a model in evaluation mode. Raises RunFailed if they are not finite."""
     net.eval()
     parts = [net(images.to_float(pixels.to(device))).float().cpu() for pixels in found.pixels.split(BATCH)]
-    return torch.cat(parts).numpy()
+    return _finite(torch.cat(parts))
+
+
+def _finite(logits: torch.Tensor) -> np.ndarray:
+    if bad := int((~logits.isfinite().all(1)).sum()):
+        raise RunFailed(f"the logits of {bad} of {len(logits)} images are not finite")
+    return logits.numpy()
 
 
 def examine(net: Classifier, found: images.ImageSet, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
     """Logits float32 [N, C] and linearised margins float64 [N] (see ``unlearn.metrics.linearised_margin``),
-    NaN where the margin has no gradient; evaluation mode."""
+    NaN where the margin has no gradient, or one that is not finite; evaluation mode. Raises RunFailed if logits are not
+    finite."""
     net.eval().requires_grad_(False)
     outputs, margins = [], []
     for pixels, labels in zip(found.pixels.split(GRADIENT_BATCH), found.labels.split(GRADIENT_BATCH), strict=True):
@@ -53,6 +61,7 @@ def examine(net: Classifier, found: images.ImageSet, device: torch.device) -> tu
         margin = logits.gather(1, y)[:, 0] - others
         (gradient,) = torch.autograd.grad(margin.sum(), x)
         slope = gradient.double().abs().flatten(1).sum(1)
-        margins.append(torch.where(slope > 0, margin.double() / slope, torch.nan).detach().cpu())
+        ratio = margin.double() / slope
+        margins.append(torch.where((slope > 0) & slope.isfinite() & ratio.isfinite(), ratio, torch.nan).detach().cpu())
         outputs.append(logits.detach().cpu())
-    return torch.cat(outputs).numpy(), torch.cat(margins).numpy()
+    return _finite(torch.cat(outputs)), torch.cat(margins).numpy()

@@ -27,7 +27,7 @@ def table(
     settings: ReportSettings,
 ) -> None:
     """The main table: full precision as CSV, rounded with intervals as Markdown and LaTeX; and the page of verdicts on
-    the conjectures, on gates that failed and on runs that failed."""
+    the conjectures, on gates that failed, on runs that failed and on values that are not defined."""
     settings = replace(settings, headline_eps=headlines(radii, settings.threat_norms))
     compared, judged, gated, failed = (
         tables.read(declared, path).to_pandas()
@@ -42,7 +42,7 @@ def table(
     texts = {
         markdown: to_markdown(frame, settings),
         latex: to_latex(frame, settings),
-        verdicts: page(judged, gated, failed, settings),
+        verdicts: page(judged, gated, failed, compared, settings),
     }
     frame.to_csv(csv, index=False)
     for path, text in texts.items():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from unlearn.io import tables
+from unlearn.io.failures import RunFailed
 from unlearn.io.progress import NOTHING, Progress
 from unlearn.io.schema.predictions import PREDICTIONS
 from unlearn.io.schema.tuning import TUNING
@@ -23,7 +24,6 @@ from unlearn.run import Run
 from unlearn.stages import predict
 from unlearn.stages.unlearn import unlearned
 from unlearn.training.artifacts import TrainingSettings
-from unlearn.training.loop import Diverged
 
 log = logging.getLogger("unlearn")
 
@@ -100,7 +100,7 @@ def tries(
                 }
                 found |= four(outputs)
                 found["distance"] = sum(abs(found[part] - target[part]) for part in PARTS) / len(PARTS)
-            except Diverged as error:
+            except RunFailed as error:  # diverged, or left logits that are not finite
                 found["failure"] = str(error)
             log.info("%s %g: distance %s", parameter, value, found["failure"] or f"{found['distance']:.4f}")
             row = {"parameter": parameter, "value": value, **found}

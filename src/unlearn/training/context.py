@@ -71,14 +71,14 @@ class MethodContext:
     def batches(self, role: str, epoch: int, size: int) -> Iterator[Batch]:
         """All images of a role once, shuffled and augmented by the random streams of the epoch.
 
-        No batch has more than ``size`` images, and no two batches differ by more than one image. A last batch of a few
-        images would count as much as a full one: three images left over at batch 64 cost a small ResNet two points of
-        accuracy on digits.
+        No two batches differ by more than one image: a last batch of a few images would count as much as a full one.
+        Three images left over at batch 64 cost a small ResNet two points of accuracy on digits. No batch has more than
+        ``size`` images, except three at size 2, where one would be left over (``batch_count``).
         """
         images = self.images(role)
         order = torch.randperm(len(images), generator=self.generator(f"order {role}", epoch))
         generator = self.generator(f"augment {role}", epoch)
-        for index in order.tensor_split(math.ceil(len(images) / size)):
+        for index in order.tensor_split(batch_count(len(images), size)):
             index = index.to(self.device)
             x = to_float(augment(images.pixels[index], generator, **self.augment))
             yield Batch(x, images.labels[index], role, index)
@@ -94,6 +94,17 @@ class MethodContext:
 
     def step(self, phase: str) -> AbstractContextManager:
         return self.meter.step(phase) if self.meter else nullcontext()
+
+
+def batch_count(images: int, size: int) -> int:
+    """Number of batches of at most ``size`` images. Batch norm has no statistics of one image, so no batch is of one
+    unless ``size`` is, or there is only one image.
+
+    >>> [batch_count(n, 2) for n in (1, 2, 3, 4)]
+    [1, 1, 1, 2]
+    """
+    count = math.ceil(images / size)
+    return min(count, max(images // 2, 1)) if size > 1 else count
 
 
 def augment(pixels: Tensor, generator: torch.Generator, crop: int, flip: bool) -> Tensor:
@@ -125,7 +136,7 @@ def mixture(
     """
     order = torch.randperm(len(images) + len(made), generator=context.generator(f"order {role}", epoch))
     generator = context.generator(f"augment {role}", epoch)
-    for index in order.to(context.device).tensor_split(math.ceil(len(order) / size)):
+    for index in order.to(context.device).tensor_split(batch_count(len(order), size)):
         real, other = index[index < len(images)], index[index >= len(images)] - len(images)
         extra = made.pixels[other] if made.pixels.is_floating_point() else to_float(made.pixels[other])
         x = torch.cat([to_float(augment(images.pixels[real], generator, **context.augment)), extra])

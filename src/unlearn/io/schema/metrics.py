@@ -3,8 +3,8 @@ from unlearn.io.tables import Table
 
 METRICS = Table(
     "metrics",
-    [*RUN, *columns("metric: string"), *DETAIL, *columns("value: float64, n: int64")],
+    [*RUN, *columns("metric: string"), *DETAIL, *columns("value: float64, n: int64, reason: string")],
     [*RUN_KEY, "metric", *DETAIL_KEY],
-    DETAIL_KEY,
+    [*DETAIL_KEY, "value", "reason"],  # a value that is not defined is null, with the reason
     whole="collected",
 )
