@@ -81,6 +81,8 @@ def evidence(seed=0, counts=(30, 12, 18), classes=3, forgotten=None, skill=1.0, 
     activations = activations.assign(depth=depth, count=5, sigma=rng.random(len(cells)) + 0.5)
     spent = {"seconds": 2.0, "cpu_seconds": 3.0, "peak_memory": 100, "trainable_parameters": 7, "device": "cpu"}
     attacks = ("fgsm", "pgd", "recover")
+    shares = np.random.default_rng(seed).integers(counts[1] + 1, size=4) / counts[1]
+    relearned = pd.DataFrame({"step": [0, 1, 2, 4], "accuracy": shares, "n": counts[1]})
     return Evidence(
         frame.assign(margin=rng.normal(size=n)),
         logits,
@@ -88,6 +90,7 @@ def evidence(seed=0, counts=(30, 12, 18), classes=3, forgotten=None, skill=1.0, 
         activations,
         pd.DataFrame([spent]),
         recovery=recovered,
+        relearning=relearned,
         radii=dict.fromkeys(attacks, RADII),
         checks={
             attack: {"norm": 1.0, "range": 0.0, "finite": True, "members": ["apgd_ce", "apgd_dlr"]}
@@ -97,10 +100,12 @@ def evidence(seed=0, counts=(30, 12, 18), classes=3, forgotten=None, skill=1.0, 
 
 
 def another(run, seed=1, noise=1.0):
-    """Another model of the same images: its outputs differ, and what it cost."""
+    """Another model of the same images: its outputs differ, how it relearns, and what it cost."""
     rng = np.random.default_rng(seed)
     logits = run.logits + rng.normal(scale=noise, size=run.logits.shape).astype(np.float32)
-    return measured(replace(run, logits=logits, cost=run.cost.assign(seconds=1.0, cpu_seconds=1.0, peak_memory=50)))
+    relearned = run.relearning.assign(accuracy=rng.permutation(run.relearning["accuracy"]))
+    cost = run.cost.assign(seconds=1.0, cpu_seconds=1.0, peak_memory=50)
+    return measured(replace(run, logits=logits, relearning=relearned, cost=cost))
 
 
 def rows(name, run, retrain=None, original=None):
@@ -123,7 +128,7 @@ def values(*arguments):
 
 def measured(run):
     """The run with the absolute metrics that relative ones need."""
-    needed = ("accuracy", "mia_efficacy", "cost", "robust_accuracy", "residual")
+    needed = ("accuracy", "mia_efficacy", "cost", "robust_accuracy", "residual", "relearning")
     return replace(run, metrics=measure.frame([row for name in needed for row in rows(name, run).values()]))
 
 
@@ -318,6 +323,7 @@ def shuffled(run, seed):
         logits=run.logits[order],
         adversarial=run.adversarial.sample(frac=1, random_state=seed),
         activations=run.activations.sample(frac=1, random_state=seed),
+        relearning=run.relearning.sample(frac=1, random_state=seed),
     )
 
 
@@ -610,6 +616,7 @@ def run_files(tmp_path_factory):
             "adversarial": pd.concat([found.adversarial, found.recovery]),
             "activations": {**spread, "mean": spread["sigma"], "channel": [None] * len(spread)},
             "cost": {**found.cost, "parameters": [9], "precision": ["float32"]},
+            "relearning": found.relearning,
         }
         paths = {kind: str(folder / f"{kind}.parquet") for kind in given}
         attacks = given.pop("adversarial")

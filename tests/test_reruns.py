@@ -328,6 +328,14 @@ def test_a_metric_and_a_figure_more_or_less(study, finished):
     assert remade(larger, finished) == MEASURE
 
 
+def test_a_metric_that_needs_a_table_of_its_own(study, finished):
+    with study.configured(changed(metrics=[*DEFAULT["metrics"], "relearning"])):
+        larger = study.plan()
+    planned = {job["message"] for job in larger.values() if job["planned"]}
+    assert planned == remade(finished, larger) == of_runs(STUDY, "relearn") | MEASURE
+    assert remade(larger, finished) == MEASURE
+
+
 def test_a_study_by_another_name(study):
     """All of it is to be made, elsewhere; what the old name made stays."""
     before = sorted((study.root / "results").rglob("*"))

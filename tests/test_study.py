@@ -110,6 +110,8 @@ def test_default_config_is_a_study(config):
         ("settings.samples.test", 0, "0 must be 1 or greater"),
         ("settings.analysis.confidence", 1, "1 must be less than 1"),
         ("settings.analysis.resamples", 10, "10 must be 100 or greater"),
+        ("settings.relearn.steps", 1, "1 must be 2 or greater"),
+        ("settings.relearn.relative_lr", 0, "0 must be greater than 0"),
         # the grid of radii
         (f"{DIGITS}.eps.linf.eps", [0.1, 0.05], "must be in ascending order without repeats"),
         (f"{DIGITS}.eps.linf.eps", [0.1, 0.1], "must be in ascending order without repeats"),

@@ -43,6 +43,29 @@ rule probe:
         "../scripts/stage.py"
 
 
+rule relearn:
+    input:
+        model=f"{RUN}/model.safetensors",
+        dataset="<results>/dataset.parquet",
+        split="<results>/splits/{forget}.parquet",
+    output:
+        out=f"{RUN}/relearning.parquet",
+    log:
+        f"{RUN_LOG}/relearn.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        **model(30),
+    params:
+        run=run_of(),
+        settings=settings("relearn", "arch"),
+        code=code("relearn"),
+    message:
+        "Relearn: {wildcards.method}-{wildcards.scope}, {wildcards.arch}, {wildcards.forget}, seed {wildcards.seed}"
+    script:
+        "../scripts/stage.py"
+
+
 rule follow:
     input:
         model=f"{PRETRAINED}/model.safetensors",

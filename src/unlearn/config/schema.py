@@ -9,7 +9,19 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
 
 from unlearn.config import scope_grammar
-from unlearn.config.settings import Budget, Count, File, Fraction, NonNegative, Section, Seed, Share, Training
+from unlearn.config.settings import (
+    Budget,
+    Count,
+    File,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    Section,
+    Seed,
+    Share,
+    Training,
+)
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -160,6 +172,17 @@ class Probe(Section):
     """Images that are measured."""
 
 
+class Relearn(Section):
+    """How models learn forgotten images again, for metrics that compare how fast they do."""
+
+    images: Natural = 5
+    """Images of each class that are relearned, at most half of those it forgot; accuracy is measured on the others."""
+    steps: Annotated[int, Field(ge=2)] = 32
+    """Steps, each on all these images at once. Accuracy is measured after 0, 1, 2, 4, … and all steps."""
+    relative_lr: Positive = 0.1
+    """Learning rate as a multiple of that in the architecture's train, whose optimizer is used too."""
+
+
 class Tuning(Section):
     """How methods are tuned where tune is true."""
 
@@ -208,6 +231,7 @@ class Settings(Section):
     """Settings of attacks, by the names of their files."""
     samples: Samples = Samples()
     probe: Probe = Probe()
+    relearn: Relearn = Relearn()
     follow: Count = 0
     """Epochs between measurements of the fairness-gap along pretraining; 0 measures at its end alone."""
     tuning: Tuning = Tuning()

@@ -181,6 +181,13 @@ class Study:
     def probe_settings(self) -> dict[str, Any]:
         return canonical(self.config["settings"]["probe"])
 
+    def relearn_settings(self, arch: str) -> dict[str, Any]:
+        """Of the architecture's recipe only what relearning uses."""
+        given, recipe = self.config["settings"]["relearn"], self.arch(arch)["train"]
+        own = {key: recipe[key] for key in ("optimizer", "momentum")}
+        lr = recipe["lr"] * given["relative_lr"]
+        return canonical({"images": given["images"], "steps": given["steps"], "lr": lr, **own})
+
     def report_settings(self) -> dict[str, Any]:
         """What figures and tables need beyond the numbers; see ReportSettings, which gets the headline radii later."""
         c = self.config
