@@ -181,6 +181,9 @@ class Study:
     def probe_settings(self) -> dict[str, Any]:
         return canonical(self.config["settings"]["probe"])
 
+    def features_settings(self) -> dict[str, Any]:
+        return canonical(self.config["settings"]["features"])
+
     def report_settings(self) -> dict[str, Any]:
         """What figures and tables need beyond the numbers; see ReportSettings, which gets the headline radii later."""
         c = self.config
