@@ -1,12 +1,14 @@
-"""Scopes, freezing and probes on models of many of timm's families, CNNs to hybrids."""
+"""Scopes, freezing, probes and features of models of many of timm's families, CNNs to hybrids."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from unlearn.evaluation.activations import normalization_layers, spreads
+from unlearn.evaluation.features import layer_features
 from unlearn.models import scopes
-from unlearn.models.classifier import Spec, create
+from unlearn.models.classifier import ModelError, Spec, create, head
 from unlearn.models.images import ImageSet
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
@@ -82,3 +84,25 @@ def test_scopes_freeze_and_probe(family, images):
     for row, alone in zip(rows, one_by_one, strict=True):
         assert row[:4] == alone[:4]
         assert row.sigma == pytest.approx(alone.sigma, rel=1e-3, abs=1e-5)
+
+
+def test_features_of_every_layer(family, images):
+    model = create(family, 0)
+    if family.model == "levit_128s":
+        with pytest.raises(ModelError, match="has no single last layer"):  # one head of two is distilled
+            layer_features(model, images)
+        return
+    found = layer_features(model, images)
+    assert list(found) == [*(f"group {i}" for i in range(max(scopes.groups(model).values()))), "penultimate"]
+    one_by_one = layer_features(model, images, batch_size=1)
+    for layer, x in found.items():
+        assert x.shape == (4, x.shape[1])
+        assert x.std(0).any(), "images differ"
+        np.testing.assert_allclose(x, one_by_one[layer], rtol=1e-3, atol=1e-5, err_msg=layer)
+    with torch.no_grad():
+        logits = head(model)(torch.from_numpy(found["penultimate"]))
+        torch.testing.assert_close(logits, model(images.pixels / 255), rtol=1e-3, atol=1e-4)
+    channels = {stage["num_chs"] for stage in getattr(model.net, "feature_info", [])}
+    stages = [found[layer].shape[1] for layer in list(found)[1:-1]]
+    if family.model != "hrnet_w18_small" and channels:  # a branch, or all side by side
+        assert len(channels.intersection(stages)) >= min(len(channels), len(stages)) - 2, (channels, stages)

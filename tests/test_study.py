@@ -416,7 +416,7 @@ def test_settings_do_not_depend_on_the_order_of_keys(config):
         return {k: reversed_keys(value[k]) for k in reversed(value)} if isinstance(value, dict) else value
 
     one, other = Study(config), Study(reversed_keys(config))
-    for settings in ("dataset", "probe", "analysis", "report"):
+    for settings in ("dataset", "probe", "features", "analysis", "report"):
         assert repr(getattr(one, f"{settings}_settings")()) == repr(getattr(other, f"{settings}_settings")())
     assert repr(one.training_settings("vit")) == repr(other.training_settings("vit"))
     assert repr(one.method_settings("vit", "bs")) == repr(other.method_settings("vit", "bs"))

@@ -43,6 +43,29 @@ rule probe:
         "../scripts/stage.py"
 
 
+rule features:
+    input:
+        model=f"{RUN}/model.safetensors",
+        dataset="<results>/dataset.parquet",
+        split="<results>/splits/{forget}.parquet",
+    output:
+        out=f"{RUN}/features.parquet",
+    log:
+        f"{RUN_LOG}/features.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        **model(30),
+    params:
+        run=run_of(),
+        settings=settings("features"),
+        code=code("features"),
+    message:
+        "Features: {wildcards.method}-{wildcards.scope}, {wildcards.arch}, {wildcards.forget}, seed {wildcards.seed}"
+    script:
+        "../scripts/stage.py"
+
+
 rule relearn:
     input:
         model=f"{RUN}/model.safetensors",

@@ -125,6 +125,28 @@ class Evidence:
             raise MetricError(f"images of role {role!r} have other labels in the reference")
         return labels, logits, other_logits
 
+    def features_of(self, *roles: str) -> Features:
+        """Features of the roles' images, by ascending id. Raises MetricError for a role without images."""
+        images = self.features.images
+        chosen = (images["role"].isin(roles) & self.counted(images)).to_numpy().nonzero()[0]
+        chosen = chosen[np.argsort(images["id"].to_numpy()[chosen])]
+        found = images.iloc[chosen].reset_index(drop=True)
+        if missing := [role for role in roles if role not in set(found["role"])]:
+            raise MetricError(f"no features for role {missing[0]!r}")
+        return Features(found, {layer: x[chosen] for layer, x in self.features.layers.items()})
+
+    def features_beside(self, other: "Evidence", *roles: str) -> tuple[Features, Features]:
+        """Both runs' features of the same images, by ascending id.
+
+        Raises MetricError unless both have the same layers, and the same images with the same roles and labels.
+        """
+        own, others = self.features_of(*roles), other.features_of(*roles)
+        if not own.images.equals(others.images):
+            raise MetricError(f"features of role {', '.join(roles)} are of other images in the reference")
+        if list(own.layers) != list(others.layers):
+            raise MetricError(f"features are of layers {', '.join(own.layers)}, the reference's of others")
+        return own, others
+
     def _rows(self, role: str) -> np.ndarray:
         chosen = ((self.predictions["role"] == role) & self.counted(self.predictions)).to_numpy().nonzero()[0]
         if not len(chosen):

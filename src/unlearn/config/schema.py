@@ -172,6 +172,18 @@ class Probe(Section):
     """Images that are measured."""
 
 
+class Features(Section):
+    """How many images of each role are described by their features, stratified by class; null for all. Features are
+    made where a metric reads them."""
+
+    retain: Budget = 500
+    """Training images that are retained."""
+    forget: Budget = 500
+    """Training images that are forgotten."""
+    test: Budget = 500
+    """Test images."""
+
+
 class Relearn(Section):
     """How models learn forgotten images again, for metrics that compare how fast they do."""
 
@@ -231,6 +243,7 @@ class Settings(Section):
     """Settings of attacks, by the names of their files."""
     samples: Samples = Samples()
     probe: Probe = Probe()
+    features: Features = Features()
     relearn: Relearn = Relearn()
     follow: Count = 0
     """Epochs between measurements of the fairness-gap along pretraining; 0 measures at its end alone."""

@@ -181,6 +181,9 @@ class Study:
     def probe_settings(self) -> dict[str, Any]:
         return canonical(self.config["settings"]["probe"])
 
+    def features_settings(self) -> dict[str, Any]:
+        return canonical(self.config["settings"]["features"])
+
     def relearn_settings(self, arch: str) -> dict[str, Any]:
         """Of the architecture's recipe only what relearning uses."""
         given, recipe = self.config["settings"]["relearn"], self.arch(arch)["train"]

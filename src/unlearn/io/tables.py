@@ -199,7 +199,7 @@ def write(
 
 
 def rows(matrix: np.ndarray) -> pa.Array:
-    """A float32 matrix [N, C] as a list column of N rows; ``matrix`` reads it back."""
+    """A matrix [N, C] of floats as a list column of N rows; ``matrix`` reads it back."""
     return pa.ListArray.from_arrays(np.arange(0, matrix.size + 1, matrix.shape[1], dtype=np.int32), matrix.ravel())
 
 
