@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from unlearn.evaluation.activations import normalization_layers, spreads
 from unlearn.evaluation.features import layer_features
@@ -100,7 +101,8 @@ def test_features_of_every_layer(family, images):
         assert x.std(0).any(), "images differ"
         np.testing.assert_allclose(x, one_by_one[layer], rtol=1e-3, atol=1e-5, err_msg=layer)
     with torch.no_grad():
-        logits = head(model)(torch.from_numpy(found["penultimate"]))
+        x, last = torch.from_numpy(found["penultimate"]), head(model)
+        logits = last(x[:, :, None, None]).flatten(1) if isinstance(last, nn.Conv2d) else last(x)
         torch.testing.assert_close(logits, model(images.pixels / 255), rtol=1e-3, atol=1e-4)
     channels = {stage["num_chs"] for stage in getattr(model.net, "feature_info", [])}
     stages = [found[layer].shape[1] for layer in list(found)[1:-1]]

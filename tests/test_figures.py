@@ -55,6 +55,11 @@ def keys(metric):
         return [{"attack": a, "eps": e, "role": r} for a in ATTACKS for e in radii for r in ("test", "retain")]
     if metric in ("fairness_gap", "relative_fairness_gap"):
         return [{"role": "test", "layer": layer} for layer in ("stem", "norm.1", "norm.10")]
+    if metric.startswith("cka_"):
+        layers_ = [f"group {i}" for i in (0, 2, 10)] + ["penultimate"]
+        return [{"role": role, "layer": layer} for role in ("forget", "test") for layer in layers_]
+    if metric == "js_divergence":
+        return [{"role": "forget"}, {"role": "test"}]
     if metric == "class_accuracy":
         return [{"role": "test", "class": c} for c in (0, 1)]
     return [{"role": "test"} if "gap_" in metric or metric in ("class_disparity", "worst_class_accuracy") else {}]
@@ -275,12 +280,31 @@ def test_overview_writes_percentages(study):
     assert texts == sorted(f"{100 * mean:.1f}" for mean in frame["mean"])
 
 
+def test_representation_shows_layers_in_order_of_depth_and_outputs_last(study):
+    frame, found = drawn("representation", study)
+    for axis in found.axes[:4]:
+        ticks = [text.get_text() for text in axis.get_xticklabels()]
+        assert ticks == ["group 0", "group 2", "group 10", "penultimate", "outputs"]
+    cell = study["comparisons"].query("arch == 'vit' and forget == 'ten' and method == 'cf' and scope == 'all'")
+    cell = cell[cell["role"] == "forget"].set_index(["metric", "layer"])
+    shown = frame.query("arch == 'vit' and forget == 'ten' and method == 'cf' and scope == 'all'").set_index("layer")
+    known, said = cell.loc[("cka_retrain", "group 10")], cell.xs("js_divergence").iloc[0]
+    for drawn_, expected in (
+        (shown.loc["group 10"], 1 - known[["mean", "high", "low"]]),
+        (shown.loc["outputs"], said[["mean", "low", "high"]] / np.log(2)),
+    ):
+        assert drawn_[["mean", "low", "high"]].tolist() == pytest.approx(expected.tolist(), nan_ok=True)
+        assert not drawn_["high"] < drawn_["low"]
+    texts = [text.get_text() for axis in found.axes for text in axis.texts]
+    assert sorted(texts) == sorted(f"{mean:.2f}" for mean in frame["mean"])
+
+
 @pytest.mark.parametrize("figure", FIGURES)
 def test_a_cell_whose_runs_all_failed_leaves_a_gap(figure, three):
     """In one of the panels; the others show it."""
     _, found = drawn(figure, only(three, "not (arch == 'vit' and method == 'cf' and scope == 'all')"))
     assert len(titles(found)) >= 4
-    if figure == "overview":
+    if figure in ("overview", "representation"):
         texts = [[text.get_text() for text in axis.texts] for axis in found.axes[:4]]
         assert [of_axis.count("—") for of_axis in texts] == [0, 0, 5, 5]
 

@@ -34,13 +34,13 @@ METRICS = {
 }
 
 C = 0.1
-FEWEST = 4
+FEWEST = 2
 CONFIDENT = 0.99
 ERRORS = 2
 
 
 def compute(run: Evidence) -> Rows:
-    """Per layer; n counts images. Raises MetricError for fewer than four images of a role."""
+    """Per layer; n counts images. Raises MetricError for fewer than two images of a role."""
     features = run.features_of("retain", "forget")
     forget, values = informations(features)
     for layer, of_layer in zip(features.layers, values, strict=True):
@@ -63,7 +63,7 @@ def compute_relative(run: Evidence, references: References) -> Rows:
 
 def informations(features: Features) -> tuple[np.ndarray, np.ndarray]:
     """Whether each image is to be forgotten, [N], and H(Y) - cross-entropy of its Y in nats, [layers, N]. Raises
-    MetricError for fewer than four images of a role."""
+    MetricError for fewer than two images of a role."""
     forget, half = (features.images["role"] == "forget").to_numpy(), halves(features)
     if min(forget.sum(), (~forget).sum()) < FEWEST:
         raise MetricError(f"{forget.sum()} forget and {(~forget).sum()} retain images; probes need {FEWEST} of each")
