@@ -209,8 +209,9 @@ def test_the_stage_writes_the_table_of_a_cell(tmp_path):
     for number, part in shadows.groupby("shadow"):
         paths.append(tmp_path / f"{number}.parquet")
         tables.write(SHADOW, paths[-1], part.reset_index(drop=True), {})
-    ulira(paths, tmp_path / "ulira.parquet", 0.95)
+    ulira(paths, paths, tmp_path / "ulira.parquet", 0.95)
     found = tables.read(ULIRA, tmp_path / "ulira.parquet").to_pandas()
+    found = found[~found["statistic"].str.startswith("klom")]  # test_klom
     pd.testing.assert_frame_equal(
         found.set_index("statistic"), attacked(shadows)[found.columns.drop("statistic")], check_dtype=False
     )

@@ -81,6 +81,11 @@ rule ulira:
             shadow=STUDY.shadows,
             allow_missing=True,
         ),
+        exact=collect(
+            f"{SHADOW}/{{arch}}/{RETRAIN}-{ALL}.parquet",
+            shadow=STUDY.shadows,
+            allow_missing=True,
+        ),
     output:
         out="<results>/ulira/{arch}/{method}-{scope}.parquet",
     log:
