@@ -188,10 +188,11 @@ class Relearn(Section):
     """How models learn forgotten images again, for metrics that compare how fast they do."""
 
     images: Natural = 5
-    """Images of each class that are relearned, at most half of those it forgot; accuracy is measured on the others."""
+    """Forgotten images of each class that are relearned, at most half; accuracy is measured on the others. As many
+    retained images of each class are learned beside them."""
     steps: Annotated[int, Field(ge=2)] = 32
     """Steps, each on all these images at once. Accuracy is measured after 0, 1, 2, 4, … and all steps."""
-    relative_lr: Positive = 0.1
+    relative_lr: Positive = 0.3
     """Learning rate as a multiple of that in the architecture's train, whose optimizer is used too."""
 
 

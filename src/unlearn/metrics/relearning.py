@@ -1,10 +1,10 @@
 """Relearning: how well a model recognises forgotten images after it has learned a few of them again.
 
 A model that only seems to have forgotten learns again faster than one that never saw the images: the relearn time of
-Golatkar et al. 2020 (arXiv:1911.04933). Here a few images of each class in the forget set are relearned
-(``settings.relearn``), and accuracy is measured on the rest of the forget set, as in arXiv:2506.01318, whose attack
-takes a few images of the forgotten class and restores the others. Accuracy is known before the first step and after
-1, 2, 4, … steps.
+Golatkar et al. 2020 (arXiv:1911.04933). Here a few images of each class in the forget set are relearned, beside as many
+retained ones of each class (``settings.relearn``), and accuracy is measured on the rest of the forget set: an attacker
+who has a few images of a forgotten class wants the others back (arXiv:2506.01318, whose attack uses prototypes instead
+of gradient steps). Accuracy is known before the first step and after 1, 2, 4, … steps.
 
 ``relearn_area`` is the area under that curve from step 1 to the last, by trapezoids over log2(step), divided by the
 length of that axis: the early steps tell models apart, and none has to be chosen. ``relearn_excess`` is the area minus

@@ -1,7 +1,11 @@
 """relearn: how fast a run's model learns again what it forgot, from a few of the forgotten images.
 
-The accuracy is that on the other forgotten images. All layers learn, whatever the scope of the run, at a fraction of
-the learning rate of the architecture's own recipe.
+The accuracy is that on the other forgotten images. As many retained images of each class are learned beside them: from
+images of one class alone a model learns to answer with that class always. That is no memory of it, and it was so on
+digits: ResNet-10 without class 3, at a tenth of the recipe's rate, took all test images of other classes for 3 after 16
+steps, and after boundary shrink 56 % of them after two. Beside 45 retained images no model took more than 6 %.
+
+All layers learn, whatever the scope of the run, at a fraction of the learning rate of the architecture's own recipe.
 """
 
 import logging
@@ -33,8 +37,8 @@ BATCH = 128  # images whose gradient is taken at once; no part of the result bey
 
 @dataclass(frozen=True)
 class RelearnSettings:
-    """``images`` of each class, ``steps`` on all of them, and the optimiser's name, learning rate and ``momentum`` (of
-    SGD)."""
+    """``images`` of each class and role, ``steps`` on all of them, and the optimiser's name, learning rate and
+    ``momentum`` (of SGD)."""
 
     images: int
     steps: int
@@ -48,16 +52,17 @@ def relearn(run: Run, model: str, dataset: str, split: str, out: str, settings: 
     test. Raises Diverged for logits that are not finite."""
     device = prepare(device)
     net = checkpoint.load(model, device)
-    shown, tested = divide(images.by_role(dataset, split, ("forget",))["forget"], settings.images)
-    log.info("relearns %d of %d forgotten images, tests on the others", len(shown), len(shown) + len(tested))
-    rows = list(curve(net, shown.to(device), tested, settings, device)) if len(shown) else []
+    sets = images.by_role(dataset, split, ("forget", "retain"))
+    (again, tested), (beside, _) = (divide(found, settings.images) for found in sets.values())
+    log.info("relearns %d forgotten beside %d retained images, tests on %d", len(again), len(beside), len(tested))
+    rows = list(curve(net, (again + beside).to(device), tested, settings, device)) if len(again) else []
     columns = {"step": [step for step, _ in rows], "accuracy": [share for _, share in rows], "n": len(tested)}
-    described = {"settings": asdict(settings), "device": str(device), "relearned": shown.ids.tolist()}
-    tables.write(RELEARNING, out, columns, described, run)
+    learned = {"relearned": again.ids.tolist(), "beside": beside.ids.tolist()}
+    tables.write(RELEARNING, out, columns, {"settings": asdict(settings), "device": str(device), **learned}, run)
 
 
 def divide(found: ImageSet, count: int) -> tuple[ImageSet, ImageSet]:
-    """The images to relearn, ``count`` of each class at random but at most half of its images, and all others."""
+    """``count`` images of each class, drawn at random, but at most half of what it has; and all others."""
     rng, labels = np.random.default_rng(SEED), found.labels.numpy()
     mixed = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
     shown = torch.zeros(len(found), dtype=torch.bool)
@@ -79,10 +84,9 @@ def curve(
 ) -> Iterator[tuple[int, float]]:
     """(step, accuracy on ``tested`` after it), while ``net`` learns ``shown`` in place.
 
-    The model stays in evaluation mode: a few images of one class have other means and deviations than the images that
-    the rest of the model was fitted to, and as batch statistics they would wreck it, and its running statistics with
-    them. It also makes the gradient a sum over images, which needs no more memory for many classes, and random numbers
-    (dropout) play no part.
+    The model stays in evaluation mode. In training mode running statistics would follow a few images: on class 3 of
+    digits alone, which ResNet-10 knew, its accuracy fell from 1.00 to 0.93 in 8 steps. Also, the gradient is then a sum
+    over images, taken in parts of any size, and no random numbers (dropout) play a part.
     """
     recipe = Training(optimizer=settings.optimizer, lr=settings.lr, momentum=settings.momentum, weight_decay=0.0)
     optimizer = make_optimizer(net.eval(), recipe)
