@@ -225,6 +225,7 @@ SETTINGS = {
     "retrain": ("training", "arch"),
     "unlearn": ("method", "arch", "method"),
     "probe": ("probe",),
+    "features": ("features",),
     "follow": ("probe",),
     "attack": ("attack", "attack"),
     "gate": ("gate",),
@@ -326,6 +327,14 @@ def test_a_metric_and_a_figure_more_or_less(study, finished):
     planned = {job["message"] for job in larger.values() if job["planned"]}
     assert planned == remade(finished, larger) == MEASURE | {"Figure: extra"}
     assert remade(larger, finished) == MEASURE
+
+
+def test_the_first_metric_that_reads_features(study, finished):
+    """They are made for it, and for no metric that does not read them."""
+    with study.configured(changed(metrics=[*DEFAULT["metrics"], "cka"])):
+        larger = study.plan()
+    planned = {job["message"] for job in larger.values() if job["planned"]}
+    assert planned == remade(finished, larger) == of_runs(STUDY, "features") | MEASURE
 
 
 def test_a_study_by_another_name(study):

@@ -68,7 +68,7 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
         axis.grid(visible=False)
         axis.spines[:].set_visible(False)
         axis.set_title(settings.label(arch, forget))
-    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
+    bar = figure.colorbar(image, ax=axes, extend="max", fraction=0.04, pad=0.02)
     bar.set_label("distance from retrain on forget images\nlayers: 1 - CKA; outputs: JS divergence / ln 2", fontsize=7)
     figure.supxlabel(f"mean of {seeds(frame)}", fontsize=8)
     return figure
