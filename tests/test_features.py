@@ -382,8 +382,12 @@ def test_the_original_has_idi_1_and_retraining_0(rng):
 def test_idi_is_not_defined_where_the_original_tells_no_more(rng):
     images = imaginary(200)
     one, other = knowing(images, rng, 0, 0), knowing(images, rng, 0, 0)
+    for run in (one, other):
+        with pytest.raises(MetricError, match="IDI is not defined: the original's features tell"):
+            list(idi.compute_relative(run, References(one, other)))
+    equal = knowing(images, rng, 2, 2), knowing(images, rng, 2, 2)
     with pytest.raises(MetricError, match="IDI is not defined: the original's features tell"):
-        list(idi.compute_relative(one, References(one, other)))
+        list(idi.compute_relative(one, References(*equal)))
 
 
 def test_one_image_cannot_outweigh_all_others(rng):

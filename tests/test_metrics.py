@@ -28,8 +28,8 @@ from unlearn.io.schema.metrics import METRICS
 from unlearn.metrics import (
     accuracy,
     average_gap,
-    cka,
     calibration,
+    cka,
     class_fairness,
     divergence,
     fairness_gap,

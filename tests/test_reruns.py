@@ -225,6 +225,7 @@ SETTINGS = {
     "retrain": ("training", "arch"),
     "unlearn": ("method", "arch", "method"),
     "probe": ("probe",),
+    "features": ("features",),
     "follow": ("probe",),
     "attack": ("attack", "attack"),
     "gate": ("gate",),
@@ -328,11 +329,13 @@ def test_a_metric_and_a_figure_more_or_less(study, finished):
     assert remade(larger, finished) == MEASURE
 
 
-def test_a_metric_that_needs_a_table_of_its_own(study, finished):
-    with study.configured(changed(metrics=[*DEFAULT["metrics"], "relearning"])):
+@pytest.mark.parametrize(("metric", "rule"), [("cka", "features"), ("relearning", "relearn")])
+def test_the_first_metric_that_reads_a_table_of_its_own(study, finished, metric, rule):
+    """It is made for it, and for no metric that does not read it."""
+    with study.configured(changed(metrics=[*DEFAULT["metrics"], metric])):
         larger = study.plan()
     planned = {job["message"] for job in larger.values() if job["planned"]}
-    assert planned == remade(finished, larger) == of_runs(STUDY, "relearn") | MEASURE
+    assert planned == remade(finished, larger) == of_runs(STUDY, rule) | MEASURE
     assert remade(larger, finished) == MEASURE
 
 

@@ -42,7 +42,7 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
     figure, axes = plt.subplots(
         1,
         len(columns),
-        figsize=(max(6.75, 1.6 + 0.36 * sum(map(len, layers.values()))), 0.165 * len(rows) + 1.3),
+        figsize=(max(6.75, 1.6 + 0.36 * sum(map(len, layers.values()))), 0.165 * len(rows) + 1.4),
         squeeze=False,
         sharey=True,
         width_ratios=[len(names) for names in layers.values()],
@@ -68,9 +68,10 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
         axis.grid(visible=False)
         axis.spines[:].set_visible(False)
         axis.set_title(settings.label(arch, forget))
-    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
-    bar.set_label("distance from retrain on forget images\nlayers: 1 - CKA; outputs: JS divergence / ln 2", fontsize=7)
-    figure.supxlabel(f"mean of {seeds(frame)}", fontsize=8)
+    bar = figure.colorbar(image, ax=axes, extend="max", fraction=0.04, pad=0.02)
+    bar.set_label("distance from retrain", fontsize=7)
+    measures = "layers: 1 - CKA, outputs: JS divergence / ln 2"
+    figure.supxlabel(f"on forget images; {measures}; mean of {seeds(frame)}", fontsize=7)
     return figure
 
 
