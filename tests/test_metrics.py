@@ -79,7 +79,8 @@ def evidence(seed=0, counts=(30, 12, 18), classes=3, forgotten=None, skill=1.0, 
     activations = pd.DataFrame(cells, columns=["layer", "role", "class"])
     depth = activations["layer"].str[-1].astype(int)
     activations = activations.assign(depth=depth, count=5, sigma=rng.random(len(cells)) + 0.5)
-    spent = {"seconds": 2.0, "cpu_seconds": 3.0, "peak_memory": 100, "trainable_parameters": 7, "device": "cpu"}
+    spent = {"seconds": 2.0, "cpu_seconds": 3.0, "peak_memory": 100, "flops": 10**12, "device": "cpu"}
+    spent["trainable_parameters"] = 7
     attacks = ("fgsm", "pgd", "recover")
     return Evidence(
         frame.assign(margin=rng.normal(size=n)),
@@ -100,7 +101,9 @@ def another(run, seed=1, noise=1.0):
     """Another model of the same images: its outputs differ, and what it cost."""
     rng = np.random.default_rng(seed)
     logits = run.logits + rng.normal(scale=noise, size=run.logits.shape).astype(np.float32)
-    return measured(replace(run, logits=logits, cost=run.cost.assign(seconds=1.0, cpu_seconds=1.0, peak_memory=50)))
+    return measured(
+        replace(run, logits=logits, cost=run.cost.assign(seconds=1.0, cpu_seconds=1.0, peak_memory=50, flops=9))
+    )
 
 
 def rows(name, run, retrain=None, original=None):
@@ -186,8 +189,13 @@ def test_fairness_gap_by_hand(handmade):
 def test_cost_by_hand():
     run, other = measured(evidence()), measured(evidence())
     other.metrics.loc[other.metrics["metric"].isin(["cpu_seconds", "peak_memory"]), "value"] *= 4
+    other.metrics.loc[other.metrics["metric"] == "flops", "value"] *= 2
     other.metrics.loc[other.metrics["metric"] == "seconds", "value"] *= 10
-    assert values("cost", run, other) == {("relative_seconds",): 0.25, ("relative_memory",): 0.25}
+    assert values("cost", run, other) == {
+        ("relative_seconds",): 0.25,
+        ("relative_flops",): 0.5,
+        ("relative_memory",): 0.25,
+    }
     run.cost["device"] = "NVIDIA H100"
     assert values("cost", run, other)[("relative_seconds",)] == 0.1
 
