@@ -186,11 +186,11 @@ def test_a_smaller_scope_needs_less_memory(spec, make_context):
 
 @pytest.mark.parametrize("method", plugins.names("methods"))
 def test_every_method_against_the_allocator(spec, method):
-    """By the allocator's own events; the workspace of a convolution, which another device does not need, is left out."""
+    """By the allocator's own events. They hold the workspaces of convolutions, up to a tenth in so small a network."""
     found, few = image_set(40), memory.QUICK | {"batch_size": 8, "noise_images": 8}
-    _, truth = memory.allocated(*memory.called(method, spec, found, lambda *_: profile(profile_memory=True), few))
+    truth, _ = memory.allocated(*memory.called(method, spec, found, lambda *_: profile(profile_memory=True), few))
     meter, _ = memory.called(method, spec, found, memory.measure, few)
-    assert meter.peak_memory == pytest.approx(truth, rel=0.05)
+    assert (0.95 if spec.model.startswith("vit") else 0.9) <= meter.peak_memory / truth <= 1
 
 
 @pytest.mark.parametrize("method", plugins.names("methods"))
