@@ -125,8 +125,11 @@ def test_attack_finds_on_the_gpu_what_it_finds_on_the_cpu(net, make_images, name
 def test_memory_is_the_peak_of_the_allocator(net):
     device = torch.device("cuda")
     with Meter(net.to(device), device) as meter:
+        model = meter.peak_memory
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
         torch.zeros(64 << 20, dtype=torch.uint8, device=device)
-    assert 64 << 20 <= meter.peak_memory < 1 << 30
+    assert meter.peak_memory == model + torch.cuda.max_memory_allocated() - before == model + (64 << 20)
     assert meter.seconds > 0
 
 

@@ -574,11 +574,16 @@ def naive_importances(model, found: ImageSet, size: int) -> dict[str, torch.Tens
 
 
 @both
-def test_ssd_dampens_what_matters_more_to_the_forget_set(spec):
-    model, _ = run("ssd", spec, alpha=1.5, dampening=0.8, batch_size=5)
+@pytest.mark.parametrize("how", ["sample", "official", "ids"])
+def test_ssd_dampens_what_matters_more_to_the_forget_set(spec, how):
+    """D by the batches of five: retain before forget, as in the official code, or in the order of the ids."""
+    kind = {"importance": "sample"} if how == "sample" else {"importance": "batch", "order": how}
+    model, _ = run("ssd", spec, alpha=1.5, dampening=0.8, batch_size=5, **kind)
     before = original(spec)
-    to_forget = naive_importances(before, images()["forget"], 5)
-    to_all = naive_importances(before, everything(), 5)
+    size = 1 if how == "sample" else 5
+    whole = everything() if how == "ids" else images()["retain"] + images()["forget"]
+    to_forget = naive_importances(before, images()["forget"], size)
+    to_all = naive_importances(before, whole, size)
     expected, selected = {}, 0
     for name, p in before.named_parameters():
         chosen = to_forget[name] > 1.5 * to_all[name]
@@ -603,6 +608,38 @@ def test_ssd_neither_grows_nor_flips_and_shrinks_fewer_as_alpha_grows():
     assert (moved[2] <= few).all()
     assert moved[0].any()
     assert not moved[3].any()
+
+
+def test_ssds_importance_to_samples_does_not_depend_on_batches(monkeypatch):
+    def dampened(importance, **settings):
+        return run("ssd", BN, alpha=1.2, importance=importance, **settings)[0].state_dict()
+
+    one = dampened("sample")
+    assert same(one, dampened("sample", batch_size=3, order="ids"))
+    monkeypatch.setattr(ssd, "CHUNK", 5)
+    torch.testing.assert_close(one, dampened("sample"), rtol=1e-4, atol=1e-6)
+    assert not same(dampened("batch"), dampened("batch", batch_size=3))
+
+
+def test_ssds_ratio_of_importances_to_samples_is_bounded():
+    """D holds the forget set, so no weight matters more to it than |D| / |D_f| = 3 times."""
+    assert same(run("ssd", BN, importance="sample", alpha=3.01)[0].state_dict(), original(BN).state_dict())
+    assert not same(run("ssd", BN, importance="sample", alpha=1.2)[0].state_dict(), original(BN).state_dict())
+
+
+def test_ssds_official_batches_are_of_one_set(monkeypatch):
+    """16 retain and 8 forget images in batches of 4; in the order of the ids every third image is to be forgotten."""
+    seen, context = [], make_context(ssd)
+    gone = set(images()["forget"].ids.tolist())
+
+    def squares(model, context, images, size):
+        seen.append([len(gone & set(part)) for part in images.ids.split(size) for part in [part.tolist()]])
+        return {}
+
+    monkeypatch.setattr(ssd, "batch_squares", squares)
+    for order in ("official", "ids"):
+        ssd.importances(None, context, ssd.Settings(importance="batch", order=order, batch_size=4))
+    assert seen == [[4, 4], [0, 0, 0, 0, 4, 4], [4, 4], [1, 1, 2, 1, 1, 2]]
 
 
 def test_ssd_selects_nothing_where_the_sets_are_the_same():

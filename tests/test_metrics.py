@@ -96,7 +96,8 @@ def evidence(seed=0, counts=(30, 12, 18), classes=3, forgotten=None, skill=1.0, 
     activations = pd.DataFrame(cells, columns=["layer", "role", "class"])
     depth = activations["layer"].str[-1].astype(int)
     activations = activations.assign(depth=depth, count=5, sigma=rng.random(len(cells)) + 0.5)
-    spent = {"seconds": 2.0, "cpu_seconds": 3.0, "peak_memory": 100, "trainable_parameters": 7, "device": "cpu"}
+    spent = {"seconds": 2.0, "cpu_seconds": 3.0, "peak_memory": 100, "flops": 10**12, "device": "cpu"}
+    spent["trainable_parameters"] = 7
     attacks = ("fgsm", "pgd", "recover")
     shares = np.random.default_rng(seed).integers(counts[1] + 1, size=4) / counts[1]
     relearned = pd.DataFrame({"step": [0, 1, 2, 4], "accuracy": shares, "n": counts[1]})
@@ -135,7 +136,7 @@ def another(run, seed=1, noise=1.0, told=0.0):
     layers = {layer: x + np.float32(noise) * added[layer] for layer, x in run.features.layers.items()}
     relearned = run.relearning.assign(accuracy=rng.permutation(run.relearning["accuracy"]))
     other = replace(run, logits=logits, features=replace(run.features, layers=layers), relearning=relearned)
-    return measured(replace(other, cost=run.cost.assign(seconds=1.0, cpu_seconds=1.0, peak_memory=50)))
+    return measured(replace(other, cost=run.cost.assign(seconds=1.0, cpu_seconds=1.0, peak_memory=50, flops=9)))
 
 
 def knowing(run, seed=1, noise=1.0):
@@ -227,8 +228,13 @@ def test_fairness_gap_by_hand(handmade):
 def test_cost_by_hand():
     run, other = measured(evidence()), measured(evidence())
     other.metrics.loc[other.metrics["metric"].isin(["cpu_seconds", "peak_memory"]), "value"] *= 4
+    other.metrics.loc[other.metrics["metric"] == "flops", "value"] *= 2
     other.metrics.loc[other.metrics["metric"] == "seconds", "value"] *= 10
-    assert values("cost", run, other) == {("relative_seconds",): 0.25, ("relative_memory",): 0.25}
+    assert values("cost", run, other) == {
+        ("relative_seconds",): 0.25,
+        ("relative_flops",): 0.5,
+        ("relative_memory",): 0.25,
+    }
     run.cost["device"] = "NVIDIA H100"
     assert values("cost", run, other)[("relative_seconds",)] == 0.1
 

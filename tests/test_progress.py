@@ -70,14 +70,14 @@ def context_of(method, spec, progress):
 
 
 def outcome(method, spec, progress):
-    """What a method makes of a fresh model: its state, history and peak of memory."""
+    """What a method makes of a fresh model: its state, history, peak of memory and FLOPs."""
     net, context = create(spec, 0), context_of(method, spec, progress)
     plugin = plugins.load("methods", method)
     known = plugin.Settings.model_fields
-    with Meter(net, CPU) as context.meter:
+    with Meter(net, CPU, context.data.values()) as context.meter:
         plugin.unlearn(net, context, plugin.Settings(**{key: value for key, value in QUICK.items() if key in known}))
     history = [{key: value for key, value in row.items() if key != "seconds"} for row in context.history]
-    return net.state_dict(), history, context.meter.peak_memory
+    return net.state_dict(), history, (context.meter.peak_memory, context.meter.flops)
 
 
 def same(one, other):
@@ -141,10 +141,9 @@ def test_what_was_spent_counts_once(monkeypatch):
     monkeypatch.setattr(time, "process_time", lambda: now[0])
     with Meter(create(BATCHNORM, 0), CPU) as meter:
         now[0] += 7
-        meter.load_state_dict({"spent": (10.0, 5.0), "live": 1, "peak": 2, "steps": {"retain": 2}})
+        meter.load_state_dict({"spent": (10.0, 5.0), "peak": 2, "flops": 3, "phases": {}})
         now[0] += 1
-    assert (meter.seconds, meter.cpu_seconds) == (11.0, 6.0)
-    assert meter.steps == {"retain": 2}
+    assert (meter.seconds, meter.cpu_seconds, meter.flops) == (11.0, 6.0, 3)
 
 
 @pytest.mark.parametrize("attack", plugins.names("attacks"))

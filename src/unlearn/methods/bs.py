@@ -37,7 +37,9 @@ def unlearn(model: Classifier, context: MethodContext, settings: Settings) -> No
 
     def shrunk(epoch: int) -> Iterator[Batch]:
         for batch in context.batches("forget", epoch, settings.batch_size):
-            yield batch._replace(y=boundary_labels(original, batch, settings))
+            with context.step("boundary", len(batch.x)):
+                labels = boundary_labels(original, batch, settings)
+            yield batch._replace(y=labels)
 
     fit(model, settings, context, shrunk)
 

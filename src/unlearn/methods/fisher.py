@@ -91,7 +91,7 @@ def fisher_diagonal(model: Classifier, context: MethodContext, settings: Setting
     # The fused attention kernels have no rule for vectorisation.
     with sdpa_kernel(SDPBackend.MATH):
         for index in chosen.to(context.device).split(settings.batch_size):
-            with context.step("information"):
+            with context.step("information", len(index)):
                 for name, value in vmap(of_one)(to_float(images.pixels[index])).items():
                     total[name] += value.sum(0) / len(chosen)
     if bad := [name for name, value in total.items() if not value.isfinite().all()]:

@@ -83,7 +83,7 @@ def mean_gradient(model: Classifier, context: MethodContext, role: str, settings
     images, trainable = context.images(role), [p for p in model.parameters() if p.requires_grad]
     total = torch.zeros(sum(p.numel() for p in trainable), device=context.device)
     for index in torch.arange(len(images), device=context.device).split(settings.batch_size):
-        with context.step(f"gradient {role}"):
+        with context.step(f"gradient {role}", len(index)):
             loss = F.cross_entropy(model(to_float(images.pixels[index])), images.labels[index], reduction="sum")
             total += flat(torch.autograd.grad(loss / len(images), trainable))
     return total
@@ -103,7 +103,7 @@ def damped_fisher(
         direction = {name: piece.view_as(p) for (name, p), piece in pieces}
         total = settings.damping * u
         for pixels in images.pixels.split(settings.batch_size):
-            with context.step("product"):
+            with context.step("product", len(pixels)):
                 total += flat(fisher_product(model, weights, to_float(pixels), direction).values()) / len(images)
         return total
 

@@ -74,7 +74,7 @@ def hybrids(model: Classifier, context: MethodContext, settings: Settings) -> Im
     donors = deal(retain.labels, labels.flatten(), context.generator("donors")).view_as(labels)
     pixels = torch.empty((*labels.shape, *context.spec.shape), dtype=torch.uint8, device=context.device)
     for index in torch.arange(len(forget), device=context.device).split(settings.batch_size):
-        with context.step("hybrids"):
+        with context.step("hybrids", len(index)):
             old, new = forget.pixels[index][:, None].float(), retain.pixels[donors[index]].float()
             pixels[index] = (weight * old + (1 - weight) * new).round().to(torch.uint8)
     return ImageSet(forget.ids.repeat_interleave(len(weight)), pixels.flatten(0, 1), labels.flatten())
@@ -104,7 +104,7 @@ def wrong_classes(model: Classifier, context: MethodContext, count: int, batch_s
     )
     classes = []
     for index in torch.arange(len(forget), device=context.device).split(batch_size):
-        with context.step("classes"):
+        with context.step("classes", len(index)):
             own = torch.nn.functional.one_hot(forget.labels[index], context.spec.classes).bool()
             logits = model(to_float(forget.pixels[index])).masked_fill(own | ~kept, -torch.inf)
             classes.append(ranked(logits, count))

@@ -66,7 +66,7 @@ def saliency(model: Classifier, context: MethodContext, batch_size: int) -> dict
     images = context.images("forget")
     total = {name: torch.zeros_like(p) for name, p in trainable.items()}
     for index in torch.arange(len(images), device=context.device).split(batch_size):
-        with context.step("saliency"):
+        with context.step("saliency", len(index)):
             loss = F.cross_entropy(model(to_float(images.pixels[index])), images.labels[index], reduction="sum")
             for accumulated, gradient in zip(
                 total.values(), torch.autograd.grad(loss / len(images), list(trainable.values())), strict=True

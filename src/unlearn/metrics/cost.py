@@ -1,4 +1,5 @@
-"""Cost of making the model: time (the field's RTE), peak memory, trainable parameters."""
+"""Cost of making the model: time (the field's RTE), FLOPs, which do not depend on the load of the machine, peak memory
+and trainable parameters."""
 
 from unlearn.api.metrics import Evidence, Metric, References, Row, Rows, no_value
 
@@ -6,22 +7,25 @@ METRICS = {
     "seconds": Metric("time", "min", 0, unit="s"),
     "cpu_seconds": Metric("CPU time", "min", 0, unit="s"),
     "peak_memory": Metric("peak tensor memory", "min", 0, unit="B"),
+    "flops": Metric("floating-point operations", "min", 0),
     "trainable_parameters": Metric("trainable parameters", "min", 0),
     "relative_seconds": Metric("CPU or GPU time / retrain's", "min", 0),
+    "relative_flops": Metric("FLOPs / retrain's", "min", 0),
     "relative_memory": Metric("peak tensor memory / retrain's", "min", 0),
 }
 
 
 def compute(run: Evidence) -> Rows:
     """As recorded; n is 1."""
-    for name in ("seconds", "cpu_seconds", "peak_memory", "trainable_parameters"):
+    for name in ("seconds", "cpu_seconds", "peak_memory", "flops", "trainable_parameters"):
         yield Row(name, float(run.cost[name].iloc[0]), 1)
 
 
 def compute_relative(run: Evidence, references: References) -> Rows:
     """Time is CPU seconds where the device is a CPU, which other jobs may share, else wall seconds."""
     clock = "cpu_seconds" if run.cost["device"].iloc[0] == "cpu" else "seconds"
-    for name, part in (("relative_seconds", clock), ("relative_memory", "peak_memory")):
+    parts = {"relative_seconds": clock, "relative_flops": "flops", "relative_memory": "peak_memory"}
+    for name, part in parts.items():
         if whole := references.retrain.value(part):
             yield Row(name, run.value(part) / whole, 1)
         else:

@@ -2,10 +2,10 @@
 
 ``js_divergence`` is the Jensen-Shannon divergence of the softmax outputs p and q, mean over images of
 KL(p || m) / 2 + KL(q || m) / 2 with m = (p + q) / 2 and natural logarithms, at most ln 2 (Lin 1991, IEEE Trans. Inf.
-Theory 37(1); for unlearning Chundawat et al. 2023, arXiv:2205.08096, whose code also takes the mean over classes, which
-divides by their number). ``activation_distance`` is the mean L2 distance of p and q (arXiv:2205.08096),
-``activation_distance_l1`` their mean L1 distance (Golatkar et al. 2020, arXiv:1911.04933). Two retrainings with
-different seeds differ as well, so only exact retraining itself has distance 0.
+Theory 37(1); for unlearning Chundawat et al. 2023, arXiv:2205.08096, whose code takes KL(m || p) and KL(m || q)
+instead, and the mean over classes too, which divides by their number). ``activation_distance`` is the mean L2 distance
+of p and q (arXiv:2205.08096), ``activation_distance_l1`` their mean L1 distance (Golatkar et al. 2020,
+arXiv:1911.04933). Two retrainings with different seeds differ as well, so only exact retraining itself has distance 0.
 """
 
 import math

@@ -44,7 +44,7 @@ def pretrain(
         progress=progress,
     )
     net, album = starting_model(context, None), Album(range(follow, recipe.epochs, follow) if follow else ())
-    with Meter(net, context.device) as context.meter:
+    with Meter(net, context.device, context.data.values()) as context.meter:
         batches = partial(context.batches, "retain", size=recipe.batch_size)
         fit(net, recipe, context, batches, after_epoch=album.take, beside=[album])
     checkpoint.save_snapshots(album.states, snapshots)

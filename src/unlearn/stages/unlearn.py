@@ -72,7 +72,7 @@ def unlearned(
     net = starting_model(context, original)
     own, file = plugins.settings("methods", run.method, settings.method), f"methods/{run.method}.py"
     try:
-        with Meter(net, context.device) as context.meter:
+        with Meter(net, context.device, context.data.values()) as context.meter:
             returned = method.unlearn(net, context, own)
     except AccessError as error:
         raise AccessError(f"{file}: {error}") from error

@@ -53,6 +53,7 @@ def write(
         "seconds": context.meter.seconds,
         "cpu_seconds": context.meter.cpu_seconds,
         "peak_memory": context.meter.peak_memory,
+        "flops": context.meter.flops,
         "trainable_parameters": trainable,
         "parameters": sum(p.numel() for p in net.parameters()),
         "device": torch.cuda.get_device_name() if context.device.type == "cuda" else "cpu",

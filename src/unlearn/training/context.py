@@ -92,8 +92,9 @@ class MethodContext:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
 
-    def step(self, phase: str) -> AbstractContextManager:
-        return self.meter.step(phase) if self.meter else nullcontext()
+    def step(self, phase: str, images: int = 0) -> AbstractContextManager:
+        """Around one step, on so many ``images``, of a phase of the method; see Meter."""
+        return self.meter.step(phase, images) if self.meter else nullcontext()
 
 
 def batch_count(images: int, size: int) -> int:

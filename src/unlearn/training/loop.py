@@ -1,6 +1,5 @@
 """The training loop of pretraining, retraining and all methods that train by gradients."""
 
-import itertools
 import logging
 import math
 import time
@@ -74,8 +73,8 @@ def fit(
             scopes.train(model)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(settings, epoch)
-            for batch in itertools.islice(batches(epoch), run.steps, None):
-                with context.step(batch.role):
+            for batch in run.rest(batches(epoch)):
+                with context.step(batch.role, len(batch.x)):
                     with context.autocast():
                         value = loss(model, batch)
                     value.backward()
@@ -104,6 +103,7 @@ class Loop:
         self.name = context.progress.phase()
         self.epoch, self.steps, self.seconds = 1, 0, 0.0
         self.total = torch.zeros((), device=context.device)
+        self.measured: dict[str, Any] | None = None
 
     def next_epoch(self) -> None:
         self.epoch, self.steps, self.seconds = self.epoch + 1, 0, 0.0
@@ -133,12 +133,20 @@ class Loop:
         for part, kept in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(kept)
         context.history[:] = state["history"]
-        if context.meter:
-            context.meter.load_state_dict(state["meter"])
+        self.measured = state["meter"]
         torch.set_rng_state(state["random"])
         if context.device.type == "cuda":
             torch.cuda.set_rng_state(state["random on device"], context.device)
         log.info("resumed in epoch %d after %d steps", self.epoch, self.steps)
+
+    def rest(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches of the epoch after those whose steps are done. A resumed job draws these again, uncounted."""
+        for _ in range(self.steps):
+            next(batches)
+        if self.measured and self.context.meter:
+            self.context.meter.load_state_dict(self.measured)
+        self.measured = None
+        yield from batches
 
 
 def record(context: MethodContext, settings: Training, epoch: int, loss: float, seconds: float) -> None:

@@ -6,7 +6,8 @@ COST = Table(
     [
         *RUN,
         *columns(
-            "seconds cpu_seconds: float64, peak_memory trainable_parameters parameters: int64, device precision: string"
+            "seconds cpu_seconds: float64, peak_memory flops trainable_parameters parameters: int64,"
+            " device precision: string"
         ),
     ],
     RUN_KEY,
