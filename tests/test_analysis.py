@@ -789,18 +789,23 @@ def test_forget_sets_are_averaged_not_counted_as_seeds():
     assert (found["n"], found["seeds"]) == (1, 4)
 
 
-def scoped(gap, time, seeds=4, parts=conjectures.PARTS):
-    """Retrained models that differ by 0.02 on average, and `cf` on two scopes that differ by gap and time."""
+def scoped(gap, time, seeds=4, parts=conjectures.PARTS, inside=0.01):
+    """Retrained models that differ by 0.02 on average, and `cf` on two scopes that differ by ``gap`` in outputs, by
+    ``inside`` in features, and by ``time``."""
     noise = np.array([0.001, -0.001, 0.0005, 0.0])
     spread = np.array([0.5, 0.53, 0.5, 0.53])  # of 6 pairs 4 differ by 0.03: 0.02
     for seed in range(seeds):
         yield from (row("retrain", seed, spread[seed], part) for part in parts)
+        for layer, values in (("group 0", spread), ("penultimate", spread[::-1])):
+            yield row("retrain", seed, values[seed], "probe_accuracy", role="forget", layer=layer)
+            yield row("retrain", seed, seed, "probe_accuracy", role="test", layer=layer)
         for metric, wide, narrow in (
             ("average_gap", 0.05, 0.05 + gap + noise[seed]),
+            ("probe_gap", 0.05, 0.05 + inside + noise[seed]),
             ("relative_seconds", 0.4, 0.4 * time * (1 + noise[seed])),
             ("relative_memory", 0.5, 0.25),
         ):
-            yield row("retrain", seed, float(metric != "average_gap"), metric)
+            yield row("retrain", seed, float(metric.startswith("relative_")), metric)
             yield row("cf", seed, wide, metric)
             yield row("cf", seed, narrow, metric, scope="intermediate+last")
 
@@ -828,6 +833,31 @@ def test_intermediate_and_last_layers_are_enough_and_cheaper(gap, time, seeds, v
         assert "the retrain-retrain spread of 0.02," in found["reason"].iloc[0]
     else:
         assert found["reason"].iloc[0] == "2 seeds, at least 3 are needed"
+
+
+@pytest.mark.parametrize(
+    ("inside", "time", "verdict"),
+    [
+        (0.01, 0.6, "supported"),
+        (0.04, 0.6, "contradicted"),
+        (0.02, 0.6, "not supported"),
+        (0.01, 1.3, "contradicted"),
+    ],
+)
+def test_a_scope_is_enough_on_outputs_and_in_representations_apart(inside, time, verdict):
+    found = concluded(scoped(0.01, time, inside=inside)).loc[conjectures.ENOUGH_INSIDE]
+    assert (found["verdict"], found["y"], found["x"]) == (verdict, "probe_gap", "cf")
+    assert found["coefficient"] == pytest.approx(inside, abs=1e-3)
+    assert "the retrain-retrain spread of 0.02," in found["reason"], "of forget images at both layers"
+    outputs = concluded(scoped(0.01, time, inside=inside)).loc[conjectures.ENOUGH]
+    assert set(outputs["verdict"]) == {"supported" if time < 1 else "contradicted"}
+    assert found["source"] == "ours"
+
+
+def test_representations_need_features():
+    rows = [r for r in scoped(0.01, 0.6) if not r["metric"].startswith("probe")]
+    found = concluded(rows).loc[conjectures.ENOUGH_INSIDE]
+    assert (found["verdict"], found["reason"]) == ("can't tell", "not measured, or without a value: probe_gap")
 
 
 def test_a_ratio_has_a_geometric_mean():
@@ -888,6 +918,7 @@ def test_what_was_not_measured_cannot_be_told(tmp_path):
         "not all measured: relative_fairness_gap_mean, robustness_drop",
         "not all measured: relative_fairness_gap_mean, robustness_drop, ta",
         "robustness_drop was not measured",
+        "no method ran on both scopes, intermediate+last and all",
         "no method ran on both scopes, intermediate+last and all",
         "pretraining was not followed",
     ]
@@ -965,7 +996,7 @@ def test_a_study_need_not_measure_both_sides(tmp_path):
     assert {name: len(table) for name, table in found.items()} == {
         "comparisons": 2,
         "correlations": 0,
-        "conjectures": 5,
+        "conjectures": 6,
     }
 
 
@@ -982,7 +1013,7 @@ def test_the_stage_writes_three_tables(seeds, tmp_path):
     of_a_run = 1 + 2 * 8 + 2 * 2 + 1  # accuracy, gaps by role, drops by radius and role, aurc
     assert len(found["comparisons"]) == 2 * 4 * of_a_run + 2
     assert len(found["correlations"]) == 2 * 8 * (3 + 1 + 3)
-    assert found["conjectures"].groupby("arch").size().to_dict() == {"net": 5, "vit": 5}
+    assert found["conjectures"].groupby("arch").size().to_dict() == {"net": 6, "vit": 6}
 
 
 def test_a_study_has_the_settings_of_the_stage(config):

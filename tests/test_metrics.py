@@ -51,6 +51,7 @@ ONES = {
     "cka_retrain",
     "cka_original",
     "relative_seconds",
+    "relative_flops",
     "relative_memory",
     "tow",
     "tow_mia",

@@ -7,7 +7,7 @@ studies without an effect get a verdict that there is one.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +27,16 @@ FEWEST_SEEDS = 3
 LARGER = "a larger fairness-gap goes with a larger robustness drop"
 FRAGILE = "approximate methods lose more under attack than exact retraining"
 ENOUGH = "intermediate and last layers are enough and cheaper"
+ENOUGH_INSIDE = "intermediate and last layers are enough in representations too"
 TRAINED = "a well-trained model has a small fairness-gap"
+# Whose they are. The paper's text has two conjectures on well-trained models, known from summaries only.
+SOURCES = {
+    LARGER: "claim of the paper",
+    FRAGILE: "claim of the paper",
+    ENOUGH: "claim of the paper",
+    ENOUGH_INSIDE: "ours",
+    TRAINED: "our reading of the paper's conjectures",
+}
 
 
 class Settings(NamedTuple):
@@ -97,7 +106,8 @@ def conclude(
         findings += narrow_is_enough(arch, of_arch, settings)
         findings += [trained_is_fair(arch, trajectory, settings)]
     types = dict.fromkeys(["eps", "coefficient", "low", "high", "p"], float)
-    return pd.DataFrame(findings, columns=Finding._fields).astype({"attack": "string", **types})
+    rows = pd.DataFrame(findings, columns=Finding._fields).astype({"attack": "string", **types})
+    return rows.assign(source=rows["conjecture"].map(SOURCES))
 
 
 def larger_gap_larger_drop(arch: str, correlations: pd.DataFrame, settings: Settings) -> Iterator[Finding]:
@@ -157,28 +167,39 @@ def approximate_is_fragile(arch: str, metrics: pd.DataFrame, settings: Settings)
 
 
 def narrow_is_enough(arch: str, metrics: pd.DataFrame, settings: Settings) -> Iterator[Finding]:
-    """Per method, the scope intermediate+last against all: average gap (difference), time and memory (ratio).
+    """Per method, the scope intermediate+last against all: the distance from retraining (difference), and time, FLOPs
+    and memory (ratios).
 
-    The verdict is one for the method. Supported: the interval of the difference ends below the
-    retrain-retrain spread of the average gap, and that of the ratio of times below 1. Contradicted:
-    one of them begins above. Not supported: neither. Memory is reported, not judged.
+    There are two verdicts a method: on outputs, by the average gap, and on representations, by the gap of linear
+    probes. A head alone can bring outputs close to retraining's while the features hold what was to be forgotten.
+    Supported: the interval of the difference ends below the retrain-retrain spread of the same distance, and that of
+    the ratio of times below 1. Contradicted: one of them begins above. Not supported: neither. FLOPs and memory are
+    reported, not judged.
     """
     pairs = _pairs(metrics)
-    margin = _retrain_spread(metrics)
+    outputs = metrics[metrics["metric"].isin(PARTS)]
+    probes = metrics[(metrics["metric"] == "probe_accuracy") & (metrics["role"] == "forget")]
+    spreads = {"average_gap": _retrain_spread(outputs, PARTS), "probe_gap": _retrain_spread(probes, ["probe_accuracy"])}
     first = Finding(ENOUGH, arch, None, None, "", "average_gap", "mean_difference")
     if pairs.empty:
-        yield first._replace(x="method", reason=f"no method ran on both scopes, {NARROW} and {ALL}")
+        reason = f"no method ran on both scopes, {NARROW} and {ALL}"
+        for conjecture, distance in ((ENOUGH, "average_gap"), (ENOUGH_INSIDE, "probe_gap")):
+            yield first._replace(conjecture=conjecture, x="method", y=distance, reason=reason)
     for method, of_method in pairs.groupby("method", sort=False):
         sides = dict(list(of_method.groupby("metric")))
-        gap, time, memory = (
-            _narrow(first._replace(x=method, y=name), sides.get(name), settings.confidence)
-            for name in ("average_gap", "relative_seconds", "relative_memory")
-        )
-        verdict, reason = _enough_and_cheaper(gap, time, margin)
-        for finding in (gap, time, memory):
-            if finding is gap or finding.n:
-                left = len(sides.get(finding.y, [])) - finding.n
-                yield finding._replace(verdict=verdict, reason=reason).without(left)
+        found = {
+            name: _narrow(first._replace(x=method, y=name), sides.get(name), settings.confidence)
+            for name in ("average_gap", "probe_gap", "relative_seconds", "relative_flops", "relative_memory")
+        }
+        for conjecture, distance, rows in (
+            (ENOUGH, "average_gap", ("average_gap", "relative_seconds", "relative_flops", "relative_memory")),
+            (ENOUGH_INSIDE, "probe_gap", ("probe_gap",)),
+        ):
+            verdict, reason = _enough_and_cheaper(found[distance], found["relative_seconds"], spreads[distance])
+            for finding in map(found.get, rows):
+                if finding.y == distance or finding.n:
+                    left = len(sides.get(finding.y, [])) - finding.n
+                    yield finding._replace(conjecture=conjecture, verdict=verdict, reason=reason).without(left)
 
 
 def trained_is_fair(arch: str, trajectory: pd.DataFrame | None, settings: Settings) -> Finding:
@@ -252,24 +273,23 @@ def _pairs(metrics: pd.DataFrame) -> pd.DataFrame:
     return narrow.merge(wide, on=["method", "metric", "forget", "seed"], suffixes=("", "_all"), validate="one_to_one")
 
 
-def _retrain_spread(metrics: pd.DataFrame) -> float:
-    """Average gap between two retrained models of different seeds, mean over pairs and forget sets; NaN if unknown."""
-    retrained = metrics[(metrics["method"] == REFERENCE[0]) & (metrics["scope"] == REFERENCE[1])]
-    parts = retrained[retrained["metric"].isin(PARTS)]
-    if set(parts["metric"]) != set(PARTS):
+def _retrain_spread(parts: pd.DataFrame, needed: Sequence[str]) -> float:
+    """Mean difference between two retrained models of different seeds, over pairs, forget sets and the rows of a
+    distance's ``parts``; NaN unless all ``needed`` metrics are known."""
+    retrained = parts[(parts["method"] == REFERENCE[0]) & (parts["scope"] == REFERENCE[1])]
+    if set(retrained["metric"]) != set(needed):
         return np.nan
-    return float(
-        mean_pairwise(parts.pivot(index=["forget", "metric"], columns="seed", values="value").to_numpy()).mean()
-    )
+    values = retrained.pivot(index=["forget", "metric", "layer"], columns="seed", values="value").to_numpy(float)
+    return float(mean_pairwise(values).mean())
 
 
 def _narrow(finding: Finding, pairs: pd.DataFrame | None, confidence: float) -> Finding:
-    """Difference between the scopes for the average gap; ratio, by way of logarithms, for a cost."""
+    """Difference between the scopes for a distance; ratio, by way of logarithms, for a cost."""
     pairs = pairs if pairs is None else pairs.dropna(subset=["value", "value_all"])
     if pairs is None or pairs.empty:
         return finding
     values = pairs[["value", "value_all"]].astype(float)
-    if finding.y == "average_gap":
+    if not finding.y.startswith("relative_"):
         return _difference(finding, values.groupby(pairs["seed"]).mean().to_numpy(), len(pairs), confidence)
     logs = np.log(values).groupby(pairs["seed"]).mean().to_numpy()
     ratio = _difference(finding._replace(statistic="ratio"), logs, len(pairs), confidence)
@@ -283,9 +303,10 @@ def _enough_and_cheaper(gap: Finding, time: Finding, margin: float) -> tuple[str
     if gap.seeds < FEWEST_SEEDS:
         return "can't tell", _few(gap.seeds)
     if np.isnan(margin):
-        return "can't tell", f"not all measured, or without a value: {', '.join(PARTS)}"
+        needed = ", ".join(PARTS) if gap.y == "average_gap" else "probe_accuracy"
+        return "can't tell", f"not all measured, or without a value: {needed}"
     states = [_state(gap, margin), _state(time, 1)]
-    reason = f"average gap {states[0]} the retrain-retrain spread of {margin:.3g}, time {states[1]} 1"
+    reason = f"{gap.y.replace('_', ' ')} {states[0]} the retrain-retrain spread of {margin:.3g}, time {states[1]} 1"
     if "above" in states:
         return "contradicted", reason
     return "supported" if states == ["below", "below"] else "not supported", reason

@@ -3,7 +3,7 @@
 Each checks what holds for any correct evaluation (Carlini et al. 2019, arXiv:1902.06705, §5; Croce & Hein 2020,
 arXiv:2003.01690): a larger radius never helps the model, and a large enough one leaves nothing robust; an attack of
 many steps is no weaker than one of a single step; one that follows gradients is no weaker than one that does not;
-attacks on different losses agree; perturbations are within their bounds; outputs are logits. If a run fails a gate for
+attacks on different losses are not far apart; perturbations are within their bounds; outputs are logits. If a run fails a gate for
 an attack, every comparison of its cell by that attack is flagged, and every verdict that rests on it says so. Where the
 study has nothing to compare with, the gate's row holds a null.
 """
@@ -19,8 +19,10 @@ from unlearn.run import REFERENCE
 
 # How far two attacks may be apart by chance, beside one image; honest models differ by 0.2 to 1.3 points.
 TOLERANCE = 0.01
-# Cross-entropy against the difference of logits: honest models differ by 1 to 4 points, masked gradients by 46.
-LOSS_TOLERANCE = 0.05
+# Cross-entropy alone against the cascade, which also follows differences of logits. On honest models (ResNet and ViT on
+# digits, 150 images) PGD of 10, 20, 50 or 100 steps leaves 4 to 6 points more, so the loss makes the difference, not
+# the number of steps. Gradients that are masked by large logits leave 46 more.
+LOSS_TOLERANCE = 0.1
 NEAR_ZERO = 0.02
 BOUND = 1 + 1e-3
 

@@ -18,6 +18,7 @@ __all__ = [
     "References",
     "Row",
     "Rows",
+    "Undefined",
     "disparity",
     "no_value",
     "paired",
@@ -30,6 +31,11 @@ ONE_CLASS = "the images are of one class; a difference between classes needs two
 
 class MetricError(ValueError):
     """A defect of the study: a reference that is missing, images that differ. Nothing that a model does raises it."""
+
+
+class Undefined(ValueError):
+    """What a metric's own function cannot compute from these images or this model. The metric yields a row without a
+    value that gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,7 @@ def paired(
         e.metrics[e.metrics["metric"] == metric].set_index(keys)[["value", "n", "reason"]] for e in (run, reference)
     )
     if set(own.index) != set(other.index):
-        raise MetricError("the reference was attacked with other attacks, radii or roles")
+        raise MetricError(f"the reference has other rows of {metric!r}: other attacks, radii, layers or roles")
     theirs = {index: (value, reason) for index, value, _, reason in other.itertuples(name=None)}
     for index, value, n, reason in own.itertuples(name=None):
         other_value, other_reason = theirs[index]

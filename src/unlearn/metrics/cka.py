@@ -14,7 +14,7 @@ whether the rest changed with it. Two retrainings with different seeds are not a
 
 import numpy as np
 
-from unlearn.api.metrics import Evidence, Metric, MetricError, References, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, References, Row, Rows, Undefined, no_value
 
 NEEDS = ("features",)
 METRICS = {
@@ -33,15 +33,14 @@ def compute_relative(run: Evidence, references: References) -> Rows:
             own, others = run.features_beside(other, role)
             for layer, x in own.layers.items():
                 try:
-                    value = cka(x, others.layers[layer])
-                except MetricError as error:
-                    raise MetricError(f"layer {layer!r}, role {role!r}: {error}") from None
-                yield Row(name, value, len(x), role=role, layer=layer)
+                    yield Row(name, cka(x, others.layers[layer]), len(x), role=role, layer=layer)
+                except Undefined as error:
+                    yield no_value(name, str(error), len(x), role=role, layer=layer)
 
 
 def cka(x: np.ndarray, y: np.ndarray) -> float:
-    """Linear CKA of features [N, D] and [N, E] of the same images. Raises MetricError for fewer than four images, and
-    for features that are alike for all images.
+    """Linear CKA of features [N, D] and [N, E] of the same images. Raises Undefined for fewer than four images, and for
+    features that are alike for all images.
 
     >>> x = np.array([[0.0, 1], [1, 0], [2, 2], [5, 1], [1, 4]])
     >>> round(cka(x, 3 * x[:, ::-1] + 7), 6)
@@ -56,12 +55,12 @@ def u_centred(x: np.ndarray) -> np.ndarray:
     Raises as ``cka`` does."""
     n = len(x)
     if n < FEWEST:
-        raise MetricError(f"{n} images; an unbiased CKA needs {FEWEST}")
+        raise Undefined(f"{n} images; an unbiased CKA needs {FEWEST}")
     x = x.astype(np.float64)
     scale = np.abs(x).max()
     x = x - x.mean(0)
     if np.abs(x).max() <= ROUNDING * scale:
-        raise MetricError("the features are alike for all images, so CKA is not defined")
+        raise Undefined("the features are alike for all images, so CKA is not defined")
     kernel = x @ x.T / np.square(x).sum()
     np.fill_diagonal(kernel, 0)
     rows = kernel.sum(0)

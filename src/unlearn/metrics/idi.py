@@ -28,7 +28,7 @@ import math
 
 import numpy as np
 
-from unlearn.api.metrics import Evidence, Features, Metric, MetricError, References, Row, Rows
+from unlearn.api.metrics import Evidence, Features, Metric, References, Row, Rows, Undefined, no_value
 from unlearn.metrics.linear_probe import fitted, halves
 
 NEEDS = ("features",)
@@ -44,34 +44,47 @@ ERRORS = 3
 
 
 def compute(run: Evidence) -> Rows:
-    """Per layer; n counts images. Raises MetricError for fewer than two images of a role."""
+    """Per layer; n counts images."""
     features = run.features_of("retain", "forget")
-    forget, values = informations(features)
+    try:
+        forget, values = informations(features)
+    except Undefined as error:
+        n = len(features.images)
+        yield from (no_value("forget_information", str(error), n, layer=layer) for layer in features.layers)
+        return
     for layer, of_layer in zip(features.layers, values, strict=True):
         yield Row("forget_information", balanced(of_layer, forget)[0], len(of_layer), layer=layer)
 
 
 def compute_relative(run: Evidence, references: References) -> Rows:
-    """n counts layers. Raises MetricError where IDI is not defined."""
+    """n counts layers."""
     own, retrain = run.features_beside(references.retrain, "retain", "forget")
     _, original = run.features_beside(references.original, "retain", "forget")
+    try:
+        yield Row("idi", index(own, retrain, original), len(own.layers))
+    except Undefined as error:
+        yield no_value("idi", str(error), len(own.layers))
+
+
+def index(own: Features, retrain: Features, original: Features) -> float:
+    """IDI of a run's features. Raises Undefined where the original's tell no more than noise."""
     forget, base = informations(retrain)
     of_run, of_original = (informations(features)[1] for features in (own, original))
     left, whole, told = (balanced(x.sum(0), forget) for x in (of_run - base, of_original - base, of_original))
     if any(value <= ERRORS * error for value, error in (whole, told)):
-        raise MetricError(
-            f"IDI is not defined: the original's features tell {told[0]:.3g} ± {told[1]:.2g} nat of the forget set, "
+        raise Undefined(
+            f"the original's features tell {told[0]:.3g} ± {told[1]:.2g} nat of the forget set, "
             f"{whole[0]:.3g} ± {whole[1]:.2g} more than retraining's"
         )
-    yield Row("idi", left[0] / whole[0], len(own.layers))
+    return left[0] / whole[0]
 
 
 def informations(features: Features) -> tuple[np.ndarray, np.ndarray]:
     """Whether each image is to be forgotten, [N], and H(Y) - cross-entropy of its Y in nats, [layers, N]. Raises
-    MetricError for fewer than two images of a role."""
+    Undefined for fewer than two images of a role."""
     forget, half = (features.images["role"] == "forget").to_numpy(), halves(features)
     if min(forget.sum(), (~forget).sum()) < FEWEST:
-        raise MetricError(f"{forget.sum()} forget and {(~forget).sum()} retain images; probes need {FEWEST} of each")
+        raise Undefined(f"{forget.sum()} forget and {(~forget).sum()} retain images; probes need {FEWEST} of each")
     found = []
     for x in features.layers.values():
         told = np.where(half, *(probe.predict_proba(x)[:, 1] for probe in fitted(x, forget, half, C)))

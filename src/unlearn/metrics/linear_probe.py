@@ -13,7 +13,8 @@ is guessed for want of features. The halves alternate class by class in order of
 are alike in all runs.
 
 Features of exact retraining tell much of what it never saw, since classes share features; the excess over its accuracy
-is what unlearning left.
+is what unlearning left. ``probe_gap`` sums it up as the average gap does for outputs: the mean over layers of the
+distance from retraining on forget images, whichever its sign.
 """
 
 import numpy as np
@@ -21,12 +22,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from unlearn.api.metrics import Evidence, Features, Metric, MetricError, References, Row, Rows
+from unlearn.api.metrics import Evidence, Features, Metric, References, Row, Rows, Undefined, no_value, paired
 
 NEEDS = ("features",)
 METRICS = {
     "probe_accuracy": Metric("accuracy of a linear probe", "match_retrain", 0, 1),
     "probe_excess": Metric("accuracy of a linear probe - retrain's", "match_retrain", -1, 1),
+    "probe_gap": Metric("|accuracy of a linear probe - retrain's|, mean over layers", "min", 0, 1),
 }
 
 C = 1.0
@@ -41,10 +43,10 @@ def halves(features: Features) -> np.ndarray:
 
 
 def fitted(x: np.ndarray, y: np.ndarray, half: np.ndarray, c: float) -> tuple[Pipeline, Pipeline]:
-    """Probes for the labels ``y`` [N] of features [N, D], each fitted on one half. Raises MetricError for a half with
+    """Probes for the labels ``y`` [N] of features [N, D], each fitted on one half. Raises Undefined for a half with
     fewer than two labels."""
     if fewest := [i for i in (0, 1) if len(np.unique(y[half == i])) < 2]:
-        raise MetricError(f"a half of the images has {len(np.unique(y[half == fewest[0]]))} labels; a probe needs two")
+        raise Undefined(f"a half of the images has {len(np.unique(y[half == fewest[0]]))} labels; a probe needs two")
     regression = {"C": c, "class_weight": "balanced", "max_iter": 5000}
     return tuple(
         make_pipeline(StandardScaler(), LogisticRegression(**regression)).fit(x[half == i], y[half == i])
@@ -57,21 +59,27 @@ def compute(run: Evidence) -> Rows:
     known, test = run.features_of("retain", "forget"), run.features_of("test")
     y, half = known.images["label"].to_numpy(), halves(known)
     forget = (known.images["role"] == "forget").to_numpy()
-    if forget.sum() < 2:
-        raise MetricError("there is one forget image; probes need one to be fitted on and one to be judged on")
+    n = {"forget": int(forget.sum()), "test": len(test.images)}
     for layer, x in known.layers.items():
-        probes = fitted(x, y, half, C)
+        try:
+            if n["forget"] < 2:
+                raise Undefined("there is one forget image; probes need one to be fitted on and one to be judged on")
+            probes = fitted(x, y, half, C)
+        except Undefined as error:
+            yield from (no_value("probe_accuracy", str(error), n[role], role=role, layer=layer) for role in n)
+            continue
         told = np.where(half[forget], *(probe.predict(x[forget]) for probe in probes))
-        yield Row("probe_accuracy", float((told == y[forget]).mean()), len(told), role="forget", layer=layer)
+        yield Row("probe_accuracy", float((told == y[forget]).mean()), n["forget"], role="forget", layer=layer)
         right = [probe.predict(test.layers[layer]) == test.images["label"].to_numpy() for probe in probes]
-        yield Row("probe_accuracy", float(np.mean(right)), len(test.images), role="test", layer=layer)
+        yield Row("probe_accuracy", float(np.mean(right)), n["test"], role="test", layer=layer)
 
 
 def compute_relative(run: Evidence, references: References) -> Rows:
-    """Per layer and role; n as in ``compute``. Raises MetricError if the reference was probed otherwise."""
-    own, other = (e.metrics[e.metrics["metric"] == "probe_accuracy"].set_index(KEYS) for e in (run, references.retrain))
-    if set(own.index) != set(other.index):
-        raise MetricError("the reference was probed at other layers or on other roles")
-    for keys, row in own.iterrows():
-        value = float(row["value"] - other.loc[keys, "value"])
-        yield Row("probe_excess", value, int(row["n"]), **dict(zip(KEYS, keys, strict=True)))
+    """Excess per layer and role; gap on forget images; n as in ``compute``."""
+    gaps = []
+    for keys, own, exact, n, reason in paired(run, references.retrain, "probe_accuracy", KEYS):
+        row = Row("probe_excess", own - exact, n, **keys, reason=reason)
+        gaps += [row] if keys["role"] == "forget" else []
+        yield row
+    reason = next((row.reason for row in gaps if row.reason), None)
+    yield Row("probe_gap", float(np.mean([abs(row.value) for row in gaps])), gaps[0].n, reason=reason)

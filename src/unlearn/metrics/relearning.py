@@ -13,9 +13,8 @@ relearning (``relearn_start``) or not.
 """
 
 import numpy as np
-import pandas as pd
 
-from unlearn.api.metrics import Evidence, Metric, MetricError, References, Row, Rows
+from unlearn.api.metrics import Evidence, Metric, References, Row, Rows, no_value, why
 
 NEEDS = ("relearning",)
 METRICS = {
@@ -37,7 +36,11 @@ def area(steps: np.ndarray, shares: np.ndarray) -> float:
 
 def compute(run: Evidence) -> Rows:
     """n counts the images that accuracy is measured on."""
-    curve = _curve(run)
+    curve = run.relearning.sort_values("step")
+    if curve.empty:
+        reason = "no class has two forgotten images, one to relearn and one to test"
+        yield from (no_value(name, reason) for name in ("relearn_start", "relearn_end", "relearn_area"))
+        return
     shares, n = curve["accuracy"].to_numpy(), int(curve["n"].iloc[0])
     yield Row("relearn_start", float(shares[0]), n)
     yield Row("relearn_end", float(shares[-1]), n)
@@ -46,12 +49,6 @@ def compute(run: Evidence) -> Rows:
 
 def compute_relative(run: Evidence, references: References) -> Rows:
     """n as in ``compute``."""
-    value = run.value("relearn_area") - references.retrain.value("relearn_area")
-    yield Row("relearn_excess", value, int(_curve(run)["n"].iloc[0]))
-
-
-def _curve(run: Evidence) -> pd.DataFrame:
-    """The rows by ascending step. Raises MetricError if nothing could be relearned."""
-    if run.relearning.empty:
-        raise MetricError("no class has two forgotten images, one to relearn and one to test")
-    return run.relearning.sort_values("step")
+    excess = run.value("relearn_area") - references.retrain.value("relearn_area")
+    n = 0 if run.relearning.empty else int(run.relearning["n"].iloc[0])
+    yield Row("relearn_excess", excess, n, reason=why(run, references.retrain, "relearn_area"))

@@ -19,7 +19,7 @@ def page(
     """Markdown: a row per conjecture with its evidence, per gate that failed or could not run, per failed run, and per
     metric and reason for which values are not defined."""
     sections = {
-        "Conjectures": [
+        "Claims": [
             _table(pd.DataFrame([_verdict(row, settings.labels) for _, row in conjectures.iterrows()])),
             "The rule of each verdict is stated in docs/statistics.md.\n",
         ],
@@ -35,7 +35,8 @@ def page(
 def _verdict(row: pd.Series, labels: Mapping[str, str]) -> dict[str, str]:
     interval = "" if pd.isna(row["low"]) else f" [{row['low']:.3g}, {row['high']:.3g}]"
     return {
-        "conjecture": row["conjecture"],
+        "claim": row["conjecture"],
+        "whose": row["source"],
         "model": labels[row["arch"]],
         "x": row["x"],
         "y": row["y"],
