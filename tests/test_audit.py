@@ -60,7 +60,7 @@ def results(dataset, tmp_path, monkeypatch):
     weights = {"w": np.arange(12, dtype=np.float32)}
     job([MODEL, "results/runs/net/log.txt"], [data, cut], lambda: model(weights), stage="unlearn.stages.unlearn")
     row = {"arch": "net", "forget": "listed", "method": "cf", "scope": "all", "seed": 0, "metric": "ua"}
-    columns = {name: [value] for name, value in {**row, "value": 0.5, "n": 3}.items()}
+    columns = {name: [value] for name, value in {**row, "value": 0.5, "n": 3, "reason": None}.items()}
     columns |= {name: [None] for name in DETAIL_KEY}
     job(
         [table],

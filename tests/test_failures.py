@@ -115,7 +115,7 @@ def test_training_that_diverges_leaves_a_result_that_says_so(serve, tmp_path, da
 
 
 def test_collected_without_the_runs_that_failed(tmp_path):
-    whole = {**{key: [None] for key in DETAIL_KEY}, "metric": ["ua"], "value": [0.5], "n": [3]}
+    whole = {**{key: [None] for key in DETAIL_KEY}, "metric": ["ua"], "value": [0.5], "n": [3], "reason": [None]}
     for seed in (0, 1):
         path = tmp_path / f"{seed}.parquet"
         if seed:

@@ -41,6 +41,7 @@ METRIC = {
     "layer": [None],
     "value": [0.5],
     "n": [10],
+    "reason": [None],
 }
 PREDICTED = {"id": [1, 2], "role": ["test"] * 2, "label": [0, 1], "margin": [0.1, None]}
 
