@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from conftest import CLASSES, SHAPE, image_set
 from test_metrics import evidence, measured, rows, values
 
-from unlearn.api.metrics import MetricError
 from unlearn.config.settings import Training
 from unlearn.config.study import Study
 from unlearn.io import tables
@@ -198,11 +197,14 @@ def test_one_forgotten_image_leaves_an_empty_table(relearned, tmp_path):
     assert described["relearned"] == []
 
 
-def test_a_metric_of_an_empty_table_is_an_error():
+def test_a_metric_of_an_empty_table_has_no_value():
     run = evidence()
-    empty = replace(run, relearning=run.relearning.iloc[:0])
-    with pytest.raises(MetricError, match="no class has two forgotten images, one to relearn and one to test"):
-        rows("relearning", empty)
+    empty = measured(replace(run, relearning=run.relearning.iloc[:0]))
+    reason = "no class has two forgotten images, one to relearn and one to test"
+    assert {row.reason for row in rows("relearning", empty).values()} == {reason}
+    (excess,) = rows("relearning", empty, measured(run)).values()
+    assert np.isnan(excess.value)
+    assert reason in excess.reason
 
 
 # --- the metric -----------------------------------------------------------------------------------
