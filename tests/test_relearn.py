@@ -84,6 +84,13 @@ def test_the_same_images_for_every_run(relearned, weights, dataset, split):
     assert len(one["beside"]) == sum(min(5, size // 2) for size in (7, 7, 8, 8))
 
 
+def test_retained_images_are_learned_beside_the_forgotten(relearned, monkeypatch):
+    seen = []
+    monkeypatch.setattr(relearn, "curve", lambda net, shown, *rest: seen.append(shown.ids.tolist()) or [(0, 0.0)])
+    described = relearned()[1]
+    assert seen == [described["relearned"] + described["beside"]]
+
+
 # --- which steps ----------------------------------------------------------------------------------
 
 
