@@ -1,5 +1,4 @@
-"""How far each method on each scope is from retraining on forget images: in what each layer represents, and in what the
-model says."""
+"""How far each method on each scope is from retraining on forget images: its layers by CKA, its outputs by JS."""
 
 import math
 from collections.abc import Mapping
