@@ -5,21 +5,23 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import EXECUTION
+from conftest import EXECUTION, spec_of
 from torch import nn
 
 from unlearn.analysis import radii
 from unlearn.evaluation.activations import ProbeSettings, spreads
 from unlearn.io import tables
+from unlearn.io.failures import RunFailed
 from unlearn.io.schema.adversarial import ADVERSARIAL
 from unlearn.io.schema.predictions import PREDICTIONS
 from unlearn.io.schema.radii import RADII
 from unlearn.io.schema.split import SPLIT
 from unlearn.io.schema.trajectory import TRAJECTORY
 from unlearn.models import checkpoint, images
+from unlearn.models.classifier import create
 from unlearn.models.images import ImageSet, to_float
 from unlearn.run import Run
-from unlearn.stages import attack, follow, predict, pretrain
+from unlearn.stages import attack, follow, predict, pretrain, probe
 from unlearn.stages import radii as calibrate
 from unlearn.training.artifacts import TrainingSettings
 from unlearn.training.context import MethodContext
@@ -177,6 +179,34 @@ def test_margin_does_not_change_with_the_scale_of_logits(net, make_images):
 def test_no_gradient_is_no_margin(make_images):
     _, margins = predict.examine(Linear(torch.zeros(64, 4)), make_images(), "cpu")
     assert np.isnan(margins).all()
+
+
+def test_margins_that_are_not_finite_are_none(make_images):
+    """Of finite logits, whose gradient or difference overflows."""
+    weight = torch.zeros(64, 2)
+    weight[0] = torch.tensor([3e38, -3e38])
+    dark = ImageSet(torch.arange(2), torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.arange(2))
+    logits, margins = predict.examine(Linear(weight), dark, "cpu")
+    assert np.isfinite(logits).all()
+    assert np.isnan(margins).all()
+
+
+def test_logits_that_are_not_finite_are_the_failure_of_the_run(make_images):
+    broken = Linear(torch.full((64, 4), 1e38))
+    for function in (predict.examine, predict.logits):
+        with pytest.raises(RunFailed, match=r"the logits of 24 of 24 images are not finite"):
+            function(broken, make_images(), "cpu")
+
+
+def test_activations_that_are_not_finite_are_the_failure_of_the_run(dataset, split, tmp_path):
+    net = create(spec_of("batchnorm"), 0)
+    with torch.no_grad():
+        net.net.bn1.weight.fill_(3e38)
+    checkpoint.save(net, tmp_path / "model.safetensors", {})
+    settings = ProbeSettings("output", "channel", False, ("test",))
+    with pytest.raises(RunFailed, match=r"the activations of layer 'layer1.0.bn1' are not finite"):
+        probe.probe(RUN, tmp_path / "model.safetensors", dataset, split, tmp_path / "out", settings, "cpu")
+    assert not (tmp_path / "out").exists()
 
 
 # --- the gap along pretraining --------------------------------------------------------------------
