@@ -597,11 +597,12 @@ def test_ssd_dampens_what_matters_more_to_the_forget_set(spec, how):
     assert same(dict(model.named_buffers()), dict(before.named_buffers()))
 
 
-def test_ssd_neither_grows_nor_flips_and_shrinks_fewer_as_alpha_grows():
+@pytest.mark.parametrize(("importance", "strength"), [("sample", 1.0), ("batch", 3.0)])
+def test_ssd_neither_grows_nor_flips_and_shrinks_fewer_as_alpha_grows(importance, strength):
     before = original(BN)
     moved = []
     for alpha in (0.5, 1.0, 2.0, 1e30):
-        model, _ = run("ssd", BN, alpha=alpha, dampening=3.0, batch_size=5)
+        model, _ = run("ssd", BN, alpha=alpha, dampening=strength, importance=importance, batch_size=5)
         pairs = list(zip(before.parameters(), model.parameters(), strict=True))
         assert all((new.abs() <= old.abs()).all() and (new * old >= 0).all() for old, new in pairs)
         moved.append(torch.cat([(old != new).flatten() for old, new in pairs]))
@@ -648,7 +649,7 @@ def test_ssd_selects_nothing_where_the_sets_are_the_same():
     """D_f = D: the importances are equal, and equal is not more."""
     context = make_context(ssd)
     context.data = {"forget": everything(), "retain": everything().select(torch.arange(0))}
-    model, _ = run("ssd", context=context, alpha=1.0, dampening=0.1)
+    model, _ = run("ssd", context=context, alpha=1.0, dampening=0.1, importance="batch")
     assert same(model.state_dict(), original().state_dict())
 
 

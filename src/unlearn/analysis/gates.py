@@ -3,9 +3,9 @@
 Each checks what holds for any correct evaluation (Carlini et al. 2019, arXiv:1902.06705, §5; Croce & Hein 2020,
 arXiv:2003.01690): a larger radius never helps the model, and a large enough one leaves nothing robust; an attack of
 many steps is no weaker than one of a single step; one that follows gradients is no weaker than one that does not;
-attacks on different losses are not far apart; perturbations are within their bounds; outputs are logits. If a run fails a gate for
-an attack, every comparison of its cell by that attack is flagged, and every verdict that rests on it says so. Where the
-study has nothing to compare with, the gate's row holds a null.
+attacks on different losses are not far apart; perturbations are within their bounds; outputs are logits. If a run fails
+a gate for an attack, every comparison of its cell by that attack is flagged, and every verdict that rests on it says
+so. Where the study has nothing to compare with, the gate's row holds a null.
 """
 
 import itertools
