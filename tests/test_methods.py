@@ -16,6 +16,7 @@ from conftest import EXECUTION, image_set, spec_of
 from unlearn.config import contracts, plugins
 from unlearn.config.settings import Training
 from unlearn.io import tables
+from unlearn.io.schema.cost import COST
 from unlearn.io.schema.split import SPLIT
 from unlearn.methods import cf
 from unlearn.models import checkpoint, scopes
@@ -23,6 +24,7 @@ from unlearn.models.classifier import Classifier, create, head
 from unlearn.run import CONTROLS, Run
 from unlearn.stages import pretrain
 from unlearn.stages import unlearn as unlearn_stage
+from unlearn.stages.layers import held
 from unlearn.training.artifacts import TrainingSettings
 from unlearn.training.context import AccessError, MethodContext
 from unlearn.training.loop import Diverged, fit, learning_rate
@@ -295,6 +297,27 @@ def test_retraining_without_anything_to_forget_is_pretraining(architecture, data
     pretrain.pretrain(run, dataset, *out("pretrain"), str(tmp_path / "snapshots"), recipe, 0, "cpu")
     unlearn_stage.unlearn(run, dataset, split, *out("retrain"), recipe, "cpu")
     assert same(*(checkpoint.load(out(name)[0]) for name in ("pretrain", "retrain")))
+
+
+@pytest.mark.parametrize("method", ["cf", "original"])
+def test_the_cost_holds_the_share_of_the_scope(architecture, dataset, split, method, tmp_path):
+    """The parameters and layers that the table of layers has for the scope; nothing of the original is trained."""
+    start = [str(tmp_path / file) for file in ("start.safetensors", "start-history.parquet", "start-cost.parquet")]
+    out = [str(tmp_path / file) for file in ("model.safetensors", "history.parquet", "cost.parquet")]
+    given = {"epochs": 1, "batch_size": 16}
+    recipe = TrainingSettings(
+        model=architecture, method=Training(**given).model_dump(), augment=EXECUTION["augment"], precision="float32"
+    )
+    pretrain.pretrain(Run("net", "none", "pretrain", "all", 0), dataset, *start, str(tmp_path / "s"), recipe, 0, "cpu")
+    scope = "last" if method == "cf" else "all"
+    own = replace(recipe, method=given if method == "cf" else {})
+    run = Run("net", "ten", method, scope, 0)
+    unlearn_stage.unlearn(run, dataset, split, *out, own, "cpu", original=start[0])
+    (row,) = tables.read(COST, out[2]).to_pylist()
+    expected = {each["scope"]: each for each in held(checkpoint.load(out[0]), "net", ["last"])}
+    inside = expected["last"] if method == "cf" else {"parameters": 0, "layers": 0}
+    assert (row["trainable_parameters"], row["trainable_layers"]) == (inside["parameters"], inside["layers"])
+    assert (row["parameters"], row["layers"]) == (expected["all"]["parameters"], expected["all"]["layers"])
 
 
 def test_retraining_discards_what_was_learned():

@@ -77,6 +77,15 @@ def members(model: nn.Module, scope: str) -> frozenset[str]:
     return frozenset(name for name, third in thirds(model).items() if THIRDS[third] in part)
 
 
+def layers(model: nn.Module) -> list[set[str]]:
+    """The layers of a model, modules with parameters of their own, as the names of these parameters."""
+    own = (
+        {f"{n}.{key}" if n else key for key in m._parameters if m._parameters[key] is not None}
+        for n, m in model.named_modules()
+    )
+    return [names for names in own if names]
+
+
 def freeze(model: nn.Module, scope: str) -> None:
     """Make the parameters of the scope trainable and all others frozen; note the modules that ``train`` switches.
 

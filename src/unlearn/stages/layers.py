@@ -75,8 +75,7 @@ def held_by_all(dataset: str, settings: LayersSettings, device: str) -> Iterator
 def held(model: Classifier, arch: str, written: Sequence[str]) -> Iterator[dict[str, Any]]:
     """What the scopes of a config, and "all", hold of a model."""
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    own = {name: {f"{name}.{key}" for key, _ in m.named_parameters(recurse=False)} for name, m in model.named_modules()}
-    weighted = [names for names in own.values() if names]
+    weighted = scopes.layers(model)
     for number, scope in enumerate(dict.fromkeys([*written, ALL])):
         name = scope_grammar.name(scope)
         try:

@@ -9,7 +9,7 @@ import torch
 from unlearn.io import tables
 from unlearn.io.schema.cost import COST
 from unlearn.io.schema.history import HISTORY
-from unlearn.models import checkpoint, classifier
+from unlearn.models import checkpoint, classifier, scopes
 from unlearn.models.classifier import Classifier
 from unlearn.run import ORIGINAL, Run
 from unlearn.training.context import MethodContext
@@ -48,18 +48,25 @@ def write(
     described = {"settings": asdict(settings), "device": str(context.device), "threads": torch.get_num_threads()}
     columns = ("epoch", "loss", "lr", "seconds")
     tables.write(HISTORY, history, {key: [row[key] for row in context.history] for key in columns}, described, run)
-    trainable = sum(p.numel() for p in net.parameters() if p.requires_grad) if run.method != ORIGINAL else 0
+    inside = {name for name, p in net.named_parameters() if p.requires_grad} if run.method != ORIGINAL else set()
+    sizes, layers = {name: p.numel() for name, p in net.named_parameters()}, scopes.layers(net)
     measured = {
         "seconds": context.meter.seconds,
         "cpu_seconds": context.meter.cpu_seconds,
         "peak_memory": context.meter.peak_memory,
         "flops": context.meter.flops,
-        "trainable_parameters": trainable,
-        "parameters": sum(p.numel() for p in net.parameters()),
+        "trainable_parameters": sum(sizes[name] for name in inside),
+        "parameters": sum(sizes.values()),
+        "trainable_layers": sum(names <= inside for names in layers),
+        "layers": len(layers),
         "device": torch.cuda.get_device_name() if context.device.type == "cuda" else "cpu",
         "precision": context.precision,
     }
     tables.write(COST, cost, {key: [value] for key, value in measured.items()}, described, run)
     checkpoint.save(net, model, {**described, "run": vars(run)})
     peak = measured["peak_memory"] / 1e6
-    log.info("%.2f s, peak %.1f MB, %d trainable parameters", measured["seconds"], peak, trainable)
+    log.info(
+        "%.2f s, peak %.1f MB, trainable: %d of %d parameters, %d of %d layers",
+        *(measured["seconds"], peak, measured["trainable_parameters"], measured["parameters"]),
+        *(measured["trainable_layers"], measured["layers"]),
+    )

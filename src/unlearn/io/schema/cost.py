@@ -6,8 +6,8 @@ COST = Table(
     [
         *RUN,
         *columns(
-            "seconds cpu_seconds: float64, peak_memory flops trainable_parameters parameters: int64,"
-            " device precision: string"
+            "seconds cpu_seconds: float64, peak_memory flops: int64, "
+            "trainable_parameters parameters trainable_layers layers: int64, device precision: string"
         ),
     ],
     RUN_KEY,
