@@ -471,9 +471,9 @@ def test_test_images_of_forgotten_classes_are_left_out():
     assert gaps[("fairness_gap", "test", "norm1")].n == 10, "five images of two classes"
 
 
-@pytest.mark.parametrize("name", plugins.names("metrics"))
+@pytest.mark.parametrize("name", [name for name in plugins.names("metrics") if name != "neighbour_mia"])
 def test_outputs_for_test_images_of_forgotten_classes_mean_nothing(name):
-    """Whatever the model says of them, no metric changes, but for what is counted on the forget set."""
+    """Whatever the model says of them, no metric changes. An attack by neighbouring classes is about these images."""
     run = evidence(forgotten=1)
     hidden = (run.predictions["role"].eq("test") & run.predictions["label"].eq(1)).to_numpy()
     assert hidden.any()

@@ -1,4 +1,5 @@
-"""What is computed from stored outputs beside accuracy: agreement, calibration, the ratio of residual recognition."""
+"""What is computed from stored outputs beside accuracy: agreement, calibration, the ratio of residual recognition, and
+the membership attack by neighbouring classes."""
 
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from sklearn.metrics import accuracy_score
 from test_metrics import another, evidence, measured, rows, values
 
 from unlearn.metrics.calibration import calibration_error
+from unlearn.metrics.neighbour_mia import told_apart
 
 # --- agreement ------------------------------------------------------------------------------------
 
@@ -111,3 +113,47 @@ def test_a_ratio_to_no_recognition_has_no_value():
         0.2: None,
     }
     assert all(row.reason is None for row in found.values() if row.metric == "residual_recognition")
+
+
+# --- membership by neighbouring classes -----------------------------------------------------------
+
+
+def betrayed(shift, count=400, classes=6):
+    """Logits of retained classes; members have more of the second, as a method leaves that relabels by likeness."""
+    rng = np.random.default_rng(0)
+    member = np.arange(count) % 4 != 0
+    logits = rng.normal(size=(count, classes)) + np.linspace(3, -3, classes)
+    logits[member, 1] += shift
+    return logits, member
+
+
+@pytest.mark.parametrize(("shift", "auc"), [(0.0, 0.5), (2.0, 0.85), (9.0, 1.0)])
+def test_an_attacker_tells_members_by_the_classes_next_to_theirs(shift, auc):
+    assert told_apart(*betrayed(shift)) == pytest.approx(auc, abs=0.06)
+
+
+def test_only_the_nearest_classes_are_looked_at():
+    logits, member = betrayed(0.0)
+    logits[member, 5] += 4  # the farthest: e^-6 of the nearest on average
+    assert told_apart(logits, member) == pytest.approx(0.5, abs=0.08)
+
+
+def test_neighbours_betray_a_class_that_is_forgotten_whole():
+    run = evidence(counts=(30, 40, 90), forgotten=1)
+    images = run.predictions
+    ours = images["label"].eq(1) & images["role"].ne("retain")
+    row = rows("neighbour_mia", run)["neighbour_mia",]
+    assert row.n == ours.sum()
+    hidden = replace(run, logits=np.where(np.arange(3) == 1, run.logits + 50, run.logits))
+    assert rows("neighbour_mia", hidden)["neighbour_mia",].value == pytest.approx(row.value), (
+        "its own logit is left out"
+    )
+    seen = (ours & images["role"].eq("forget")).to_numpy()
+    shifted = replace(run, logits=run.logits + np.where(seen[:, None] & (np.arange(3) == 2), 5, 0))
+    assert rows("neighbour_mia", shifted)["neighbour_mia",].value > 0.9
+
+
+def test_neighbours_say_nothing_where_no_class_is_forgotten_whole():
+    (row,) = rows("neighbour_mia", evidence()).values()
+    assert np.isnan(row.value)
+    assert row.reason == "no class is forgotten whole"
