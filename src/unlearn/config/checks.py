@@ -6,7 +6,9 @@ swallowed when the file already exists. Each function raises ConfigError with a 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,11 @@ from unlearn.run import RETRAIN
 if TYPE_CHECKING:
     from unlearn.config.study import Study
 
+THERE = {
+    "file": os.path.isfile,
+    "folder": os.path.isdir,
+    "files": lambda path: os.path.exists(path) or glob(path, recursive=True),
+}
 LARGEST = {"linf": 1.0, "l2": 1000.0}  # radii, of pixels in [0, 1]
 
 
@@ -44,7 +51,7 @@ def check_outside(study: Study, results: Path | None) -> None:
         if results and (results / made).is_file():
             continue
         for key, path, kind in outside(settings):
-            if not (Path(path).is_file() if kind == "file" else Path(path).is_dir()):
+            if not THERE[kind](path):
                 raise ConfigError(f"{where}.{key}: {path}: no such {kind}")
 
 
