@@ -76,7 +76,7 @@ def analysis(study: Study) -> Jobs:
 
 def end(study: Study) -> Jobs:
     """What sums up a study."""
-    return {"Collect metrics", "Collect failures", "Gates", *analysis(study)}
+    return {"Collect metrics", "Collect failures", "Collect composition", "Gates", *analysis(study)}
 
 
 def everything(study: Study) -> Jobs:

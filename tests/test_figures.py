@@ -339,6 +339,18 @@ def test_the_stage_says_when_there_is_nothing_to_plot(studies, tmp_path):
 
 # --- the table ------------------------------------------------------------------------------------
 
+COMPOSED = pd.DataFrame(
+    [
+        ("ten", "all", None, 100, 900, 300, 1.0, 1.0),
+        *(("ten", "class", f"c{k}", 20 - k, 80 + k, 30, (20 - k) / 100, 0.1) for k in range(10)),
+        *(("ten", "person", f"{HOSTILE} {k}", k, 90, 3, k / 100, 0.01) for k in range(1, 10)),
+        ("ten", "person", None, 10, 90, 3, 0.1, 0.01),
+        ("ten", "copies of", "forget", 2, 3, 0, 0.02, 0.005),
+        ("ten", "copies of", "test", 0, 0, 0, 0.0, 0.0),
+    ],
+    columns=TABLES["composition"].schema.names,
+)
+
 
 def rendered(text):
     """The tables of a Markdown page as a reader sees them: rows of cells, the head first; and its other texts."""
@@ -467,20 +479,26 @@ def test_table_stage_writes_its_four_files(studies, tmp_path):
     inputs = {kind: studies[3][kind] for kind in ("comparisons", "conjectures", "gates", "radii")}
     inputs["failures"] = tmp_path / "failures.parquet"
     tables.write(FAILURES, inputs["failures"], NO_FAILURES, {})
+    inputs["composition"] = tmp_path / "composition.parquet"
+    tables.write(TABLES["composition"], inputs["composition"], COMPOSED, {})
     table_stage(**inputs, **outputs, settings=replace(SETTINGS, headline_eps={}))
     study = read(inputs)
     frame = main_table(study["comparisons"], NO_FAILURES, SETTINGS)
     pd.testing.assert_frame_equal(stored(outputs["csv"]), frame, check_dtype=False)
     assert outputs["markdown"].read_text("utf-8") == to_markdown(frame, SETTINGS)
     assert outputs["latex"].read_text("utf-8") == to_latex(frame, SETTINGS)
-    assert outputs["verdicts"].read_text("utf-8") == page(study["conjectures"], study["gates"], NO_FAILURES, SETTINGS)
+    assert outputs["verdicts"].read_text("utf-8") == page(
+        study["conjectures"], study["gates"], NO_FAILURES, COMPOSED, SETTINGS
+    )
 
 
 @pytest.mark.parametrize("label", ["ResNet", HOSTILE])
 def test_page_of_verdicts(study, label):
     settings = replace(SETTINGS, labels={"resnet": label, "vit": "ViT"})
     lost = pd.DataFrame([("resnet", "ten", "cf", "all", 0, f"diverged | {HOSTILE}")], columns=NO_FAILURES.columns)
-    (verdicts, failed, runs), texts = rendered(page(study["conjectures"], study["gates"], lost, settings))
+    (verdicts, failed, runs, composed), texts = rendered(
+        page(study["conjectures"], study["gates"], lost, COMPOSED, settings)
+    )
     verdicts = pd.DataFrame(verdicts[1:], columns=verdicts[0])
     assert verdicts["verdict"].tolist() == study["conjectures"]["verdict"].tolist()
     assert verdicts["reason"].tolist() == study["conjectures"]["reason"].tolist()
@@ -491,9 +509,25 @@ def test_page_of_verdicts(study, label):
     assert any(f"{label} ten cf-last" in row[3] for row in failed)
     assert any(text.startswith("Nothing in the study to compare with, or not measured: ") for text in texts)
     assert runs == [list(lost), [label, "ten", "cf", "all", "0", f"diverged | {HOSTILE}"]]
-    page_tables, texts = rendered(page(study["conjectures"], study["gates"].assign(passed=True), NO_FAILURES, settings))
-    assert len(page_tables) == 1
+    page_tables, texts = rendered(
+        page(study["conjectures"], study["gates"].assign(passed=True), NO_FAILURES, COMPOSED, settings)
+    )
+    assert len(page_tables) == 2
     assert "None." in texts
+    assert composed[1:] == [
+        ["ten", "all", "100", "900", "300", "100 %", "100 %"],
+        ["ten", "copies of forget", "2", "3", "0", "2 %", "0.5 %"],
+        *(["ten", f"class c{k}", f"{20 - k}", f"{80 + k}", "30", f"{20 - k} %", "10 %"] for k in range(3)),
+        ["ten", "person without one", "10", "90", "3", "10 %", "1 %"],
+        *(["ten", f"person {HOSTILE} {k}", f"{k}", "90", "3", f"{k} %", "1 %"] for k in (9, 8)),
+        ["ten", "14 more values", "", "", "", "", ""],
+    ], "ten lines of a set at most, the values that it forgets most of"
+
+
+def test_copies_are_a_gate_of_all_runs(study):
+    failing = study["gates"].assign(gate="copies", attack=None, against=None, value=3.0, limit=0.0, passed=False)
+    (_, failed, _), _ = rendered(page(study["conjectures"], failing, NO_FAILURES, COMPOSED, SETTINGS))
+    assert failed[1:] == [["copies", "", "", f"all that forget {', '.join(SETTINGS.forgets)}", "3 > 0"]]
 
 
 # --- shared ---------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_ids(forgotten, tmp_path):
         ("٣\n", r"line 1: '٣' is not an id"),
         ("+3\n", r"line 1: '\+3' is not an id"),
         ("-1\n", r"line 1: '-1' is not an id"),
-        ("1\n2\n1\n", "lists an id twice"),
+        ("1\n2\n1\n", "lists 1 twice"),
         ("1\n999\n", "lists 999, which is no training image"),
         ("1\n40\n", "lists 40, which is no training image"),  # a test image
         ("", "forgets 0 of 40 training images"),
@@ -73,9 +73,9 @@ def test_refuses_ids(forgotten, tmp_path, text, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "class", "classes": ["cow"]}, r"\.classes: 'cow' is neither an index nor one of ant, bee, cat, dog"),
-        ({"kind": "class", "classes": [4]}, r"\.classes: 4 is neither an index"),
-        ({"kind": "class", "classes": [-1]}, r"\.classes: -1 is neither an index"),
+        ({"kind": "class", "classes": ["cow"]}, r"\.classes: 'cow' is none of ant, bee, cat, dog"),
+        ({"kind": "class", "classes": [4]}, r"\.classes: 4 is neither a position"),
+        ({"kind": "class", "classes": [-1]}, r"\.classes: -1 is neither a position"),
         ({"kind": "class", "classes": [0, 1, 2, 3]}, "forgets 40 of 40"),
         ({"kind": "random", "fraction": 0.001, "seed": 0}, "forgets 0 of 40"),
         ({"kind": "random", "fraction": 0.999, "seed": 0}, "forgets 40 of 40"),
