@@ -8,7 +8,7 @@ folders, which file browsers leave behind, are no images and no classes. What is
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -89,9 +89,11 @@ def _entries(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
             yield entry
 
 
-def _images(folder: Path, left_out: Counter[str], above: tuple[Path, ...] = ()) -> Iterator[Path]:
+def _images(folder: Path, left_out: Counter[str], above: Sequence[Path] = ()) -> Iterator[Path]:
     """The files below a folder that Pillow can open, in order; the others are counted by their extension."""
-    if (place := folder.resolve()) in above:
+    place = folder.resolve()
+    above = above or place.parents
+    if place in above:
         left_out["link to a folder above"] += 1
         return
     for entry in _entries(folder, left_out):

@@ -90,7 +90,7 @@ def _forget_sets(composition: pd.DataFrame) -> list[str]:
         rows += [_composed(row) for _, row in shown.iterrows()]
         if hidden := len(values) - len(most):
             rows.append(dict.fromkeys(rows[-1], "") | {"forget set": forget, "images": f"{hidden} more values"})
-    note = "Copies are equal pixel by pixel. `composition.parquet` has all counts.\n"
+    note = "Copies are equal pixel by pixel. composition.parquet has all counts.\n"
     return [_table(pd.DataFrame(rows)), note]
 
 
