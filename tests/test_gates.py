@@ -160,7 +160,7 @@ def test_copies_of_forgotten_images_are_a_gate(copied, tmp_path):
         *(["ten", method, "copies", 3.0, 0.0, False, 50] for method in ("cf", "retrain")),
         ["other", "cf", "copies", 0.0, 0.0, True, 50],
     ]
-    assert table[["attack", "against"]].isna().all(None)
+    assert table[["attack", "against"]].isna().all(axis=None)
     tables.write(GATES, tmp_path / "gates.parquet", table, {})
 
 

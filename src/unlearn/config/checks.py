@@ -52,7 +52,7 @@ def check_outside(study: Study, results: Path | None) -> None:
             continue
         for key, path, kind in outside(settings):
             if not THERE[kind](path):
-                raise ConfigError(f"{where}.{key}: {path}: no such {kind}")
+                raise ConfigError(f"{where}.{key}: {path}: no such {kind.removesuffix('s')}")
 
 
 def _names(config: dict[str, Any]) -> None:
