@@ -196,7 +196,10 @@ def test_values_of_a_column_are_compared_as_texts(people, value):
     [
         ({"column": "age", "values": [1]}, r"mine\.column: no attribute 'age'; there are person"),
         ({"column": "label", "values": [1]}, r"mine\.column: no attribute 'label'; there are person"),
-        ({"column": "person", "values": [17, 19, "x"]}, r"mine\.values: no training image has person '19', 'x'"),
+        (
+            {"column": "person", "values": [17, 19, "x"]},
+            r"mine\.values: no training image has person 19, x; there are 17, 18",
+        ),
     ],
 )
 def test_refuses_values(people, settings, message):
@@ -297,3 +300,14 @@ def test_copies_are_warned_of(people, caplog):
         "mine: 1 test images equal images of the forget set pixel by pixel",
         "mine: 1 test images equal images of the retain set pixel by pixel",
     ]
+
+
+@pytest.mark.parametrize("name", ["role", "value", "by", "forget"])
+def test_an_attribute_may_have_the_name_of_a_column(dataset, tmp_path, name):
+    path, out = str(tmp_path / "more.parquet"), str(tmp_path / "composition.parquet")
+    columns = tables.read(DATASET, dataset).to_pandas().assign(**{name: ["x", "y"] * 28})
+    tables.write(DATASET.with_texts([name]), path, columns, {"classes": ["ant", "bee", "cat", "dog"]})
+    split(path, str(tmp_path / "split.parquet"), "mine", {"kind": "where", "column": name, "values": ["y"]}, out)
+    made = tables.read(COMPOSITION, out).to_pandas()
+    of = made[made["by"] == name].set_index("value")["forgotten"]
+    assert of.to_dict() == {"x": 0, "y": 20}

@@ -45,33 +45,36 @@ def split(dataset: str, out: str, forget: str, settings: dict[str, Any], composi
         raise SplitError(f"{key}: what it retains is of one class, and a fairness-gap needs two")
     tables.write(SPLIT, out, {"id": images["id"], "role": role}, {"settings": settings, "forget": forget})
     log.info("%s: forget %d, retain %d, test %d", forget, *((role == r).sum() for r in ROLES))
-    made = composed(images.assign(role=role), classes, [n for n in table.schema.names if n not in DATASET.schema.names])
+    made = composed(images, role, classes, [n for n in table.schema.names if n not in DATASET.schema.names])
     _log(forget, made)
     if composition:
         tables.write(COMPOSITION, composition, made.assign(forget=forget), {"settings": settings})
 
 
-def composed(images: pd.DataFrame, classes: Sequence[str], attributes: Sequence[str]) -> pd.DataFrame:
+def composed(
+    images: pd.DataFrame, roles: np.ndarray, classes: Sequence[str], attributes: Sequence[str]
+) -> pd.DataFrame:
     """What a forget set is made of: rows of the table composition, without its column forget.
 
     A row counts a group of images by role: all; each class; each value of each attribute; and the "copies of" each
     role, which are the images that another image of that role equals pixel by pixel (a role's own images are copies
     where two of them are equal).
     """
+    role = pd.Series(roles, images.index, name="role")  # no column: an attribute may have its name
     groups = [("all", pd.Series(None, images.index, object)), ("class", images["label"].map(classes.__getitem__))]
     groups += [(name, images[name]) for name in attributes]
     parts = [
-        images.groupby([values.rename("value"), "role"], dropna=False).size().unstack(fill_value=0).assign(by=name)
+        images.groupby([values.rename("value"), role], dropna=False).size().unstack(fill_value=0).assign(by=name)
         for name, values in groups
     ]
-    for role in ROLES:
-        own = images["role"] == role
+    for name in ROLES:
+        own = role == name
         equal = images["digest"].map(images.loc[own, "digest"].value_counts()).fillna(0) - own
-        copies = images.loc[equal > 0, "role"].value_counts()
-        parts.append(pd.DataFrame([copies], pd.Index([role], name="value")).assign(by="copies of"))
+        copies = role[equal > 0].value_counts()
+        parts.append(pd.DataFrame([copies], pd.Index([name], name="value")).assign(by="copies of"))
     table = pd.concat([part.reindex(columns=["by", *ROLES]) for part in parts]).reset_index()
     counts = table[list(ROLES)].fillna(0).astype("int64").rename(columns={"forget": "forgotten", "retain": "retained"})
-    trained, total = counts["forgotten"] + counts["retained"], images["role"].value_counts()
+    trained, total = counts["forgotten"] + counts["retained"], role.value_counts()
     shares = {
         "share_of_forgotten": counts["forgotten"] / total["forget"],
         "share_of_training": trained / (total["forget"] + total["retain"]),
@@ -134,7 +137,8 @@ def _within(training: pd.DataFrame, classes: list[str], settings: dict[str, Any]
         raise SplitError(f"{key}.column: no attribute {column!r}; {there}")
     found = training[column].dropna().map(_composed)
     if unknown := [value for value in values if not (found == value).any()]:
-        raise SplitError(f"{key}.values: no training image has {column} {listed(list(map(repr, unknown)))}")
+        known = listed(sorted(set(found)))
+        raise SplitError(f"{key}.values: no training image has {column} {listed(unknown)}; there are {known}")
     return training.loc[found.index[found.isin(values)]]
 
 
