@@ -243,9 +243,11 @@ def test_files_are_refused_all_at_once(people, tmp_path, lines, message):
 
 
 def test_random_can_be_stratified(people):
-    ids, made = people(kind="random", fraction=0.5, seed=0, stratified=True)
-    assert sorted(i % 3 for i in ids) == [0, 0, 1, 1, 2, 2]
-    assert made[made["by"] == "class"]["forgotten"].tolist() == [2, 2, 2]
+    draws = [people(kind="random", fraction=0.5, seed=seed, stratified=True) for seed in range(5)]
+    for ids, made in draws:
+        assert sorted(i % 3 for i in ids) == [0, 0, 1, 1, 2, 2]
+        assert made[made["by"] == "class"]["forgotten"].tolist() == [2, 2, 2]
+    assert len({tuple(ids) for ids, _ in draws}) > 1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from unlearn.api.data import DataError, decode, divided, stratified
+from unlearn.config import plugins
 from unlearn.io import tables
 from unlearn.io.schema.dataset import DATASET
 from unlearn.stages.dataset import dataset, digest
@@ -174,6 +175,7 @@ def test_one_folder_is_divided(folder, made):
     [
         ({"test": "train"}, "lie in the training folder"),
         ({"test": "link"}, "lie in the training folder"),
+        ({"train": "link", "test": "train"}, "lie in the training folder"),
         ({"train": ".", "test": "val"}, "lie in the training folder"),
         ({"test": "val", "test_fraction": 0.5}, "exclude each other"),
         ({"test": "copy"}, "all 6 test images are training images too"),
@@ -305,6 +307,20 @@ def test_one_parquet_file_is_divided_and_is_no_test_of_itself(tmp_path, made):
     assert counts(table) == {"train": [0] * 3 + [1] * 3, "test": [0, 1]}
     table, _ = made(name="parquet", train=train, test_fraction=0.5, max_train=2)
     assert counts(table) == {"train": [0, 1], "test": [0, 0, 1, 1]}
+
+
+def test_parts_of_shards_keep_images_and_labels_together(tmp_path, made, monkeypatch):
+    """Shards sorted by class, read two rows at a time."""
+    monkeypatch.setattr(plugins.load("data", "parquet"), "CHUNK", 2)
+    for number, (label, count) in enumerate([("ant", 4), ("bee", 8), ("cat", 12)]):
+        shard(tmp_path / f"data/{number}.parquet", range(20 * number, 20 * number + count), [label] * count)
+    table, _ = made(name="parquet", train=tmp_path / "data", test_fraction=0.5, max_train=6)
+    assert counts(table) == {"train": [0] + [1] * 2 + [2] * 3, "test": [0] * 2 + [1] * 4 + [2] * 6}
+    numbers = table["origin"].str.extract(r"(\d)\.parquet:(\d+)").astype(int)
+    assert (numbers[0] == table["label"]).all()
+    seeds = 20 * numbers[0] + numbers[1]
+    assert table["image"].tolist() == [pixels(seed).transpose(2, 0, 1).tobytes() for seed in seeds]
+    assert seeds.is_unique
 
 
 def test_attributes_without_a_text_are_refused(tmp_path, made):
