@@ -320,7 +320,10 @@ def test_parts_of_shards_keep_images_and_labels_together(tmp_path, made, monkeyp
     assert (numbers[0] == table["label"]).all()
     seeds = 20 * numbers[0] + numbers[1]
     assert table["image"].tolist() == [pixels(seed).transpose(2, 0, 1).tobytes() for seed in seeds]
-    assert seeds.is_unique
+    labels = np.repeat([0, 1, 2], [4, 8, 12])
+    chosen = divided(labels, 0.5, 0)
+    kept = chosen["train"][stratified(labels[chosen["train"]], 6, 0)]
+    assert (np.array([0, 4, 12])[numbers[0]] + numbers[1]).tolist() == [*kept, *chosen["test"]]
 
 
 def test_attributes_without_a_text_are_refused(tmp_path, made):
