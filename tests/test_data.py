@@ -118,7 +118,7 @@ PLAIN = [encoded(p) for p in PICTURES]
 BAD = {
     "no image": ({"cells": [{"bytes": b"no image", "path": ""}] * 6}, "row 0: not a readable image"),
     "no bytes": ({"cells": [{"bytes": None, "path": "x.png"}] * 6}, r"row 0: holds a path \(x.png\) .* `root`"),
-    "nothing": ({"cells": [{"bytes": b"", "path": ""}, None] * 3}, "row 1: holds no image"),
+    "nothing": ({"cells": [None, {"bytes": None, "path": None}] * 3}, "row 0: holds no image; 5 more"),
     "half an image": ({"cells": [{"bytes": PLAIN[0][:60], "path": ""}] * 6}, "row 0: not a readable image"),
     "no images": ({"cells": range(6), "kind": pa.int64()}, "'img' holds int64, must be"),
     "label too large": ({"labels": [0, 1, 2, 3, 0, 1]}, "label"),

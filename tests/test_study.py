@@ -393,6 +393,27 @@ def test_files_are_a_file_a_folder_or_a_pattern(config, train, tmp_path, monkeyp
     assert Study(config).dataset_sources() == [train]
 
 
+@pytest.mark.parametrize("kept", [[], ["site", "age"]])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"kind": "where", "column": "person", "values": [17]},
+        {"kind": "random", "fraction": 0.5, "seed": 0, "within": {"column": "person", "values": [17]}},
+    ],
+)
+def test_a_column_is_one_that_the_source_keeps(config, tmp_path, monkeypatch, spec, kept):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "all.parquet").touch()
+    source = {"name": "parquet", "train": "all.parquet", "test_fraction": 0.5, "attributes": kept}
+    set_at(config, f"{DIGITS}.source", source)
+    set_at(config, "settings.forgets.mine", spec)
+    config["forgets"] = ["mine"]
+    with pytest.raises(ConfigError, match=rf"mine: no attribute 'person'; .* names {', '.join(kept) or 'none'}"):
+        Study(config)
+    source["attributes"] = [*kept, "person"]
+    Study(config)
+
+
 @pytest.mark.parametrize(
     "spec", [{"kind": "where", "column": "x", "values": [1]}, {"kind": "files", "file": "pyproject.toml"}]
 )

@@ -69,7 +69,8 @@ def counts(table):
 def test_a_folder_with_every_quirk(folder, made, tmp_path):
     train = folder / "train"
     put(train / "ant/scan.TIF", 50)
-    put(train / "ant/moving.gif", 51)
+    more = [Image.fromarray(pixels(seed)) for seed in (151, 152)]
+    put(train / "ant/moving.gif", 51, save_all=True, append_images=more)
     put(train / "bee/grey.pgm", 52)
     put(train / "bee/photo.jfif", 53, format="JPEG")
     put(train / "ant/.ipynb_checkpoints/ant0-checkpoint.png", 54)
@@ -90,8 +91,8 @@ def test_a_folder_with_every_quirk(folder, made, tmp_path):
         *("bee/bee0.png", "bee/bee1.png", "bee/bee2.png", "bee/grey.pgm"),
         *("bee/more/linked.png", "bee/photo.jfif", "bee/single.png"),
     ]
-    left_out = "hidden 4, .heic 2, beside the classes 1, no extension 1, .txt 1, no regular file 1, broken link 1"
-    assert f"16 read, 12 left out: {left_out}, link to a folder above 1\n" in log
+    twice, once = "hidden 4, .heic 2, further frames 2", "no extension 1, .txt 1, no regular file 1, broken link 1"
+    assert f"16 read, 14 left out: {twice}, beside the classes 1, {once}, link to a folder above 1\n" in log
     assert "class ant: 5 training images, 2 test images" in log
 
 

@@ -44,7 +44,8 @@ class Images(NamedTuple):
 class Source(NamedTuple):
     """Class names, and chunks of images: all of "train", then all of "test".
 
-    ``left_out``: reason → number of files that are no images of the source; complete once the chunks are read.
+    ``left_out``: reason → number of files, or of frames, that are no images of the source; complete once the chunks are
+    read.
     ``empty_classes``: "allow" if a class may be without training or test images.
     """
 
@@ -86,7 +87,7 @@ def _decoded(parts: Mapping[str, Iterable[Encoded]], settings: Pictures, left_ou
             kept, arrays = [], []
             for image in batch:
                 try:
-                    array = decode(image.data, settings.mode, settings.size, image.where, settings.background)
+                    array = decode(image.data, settings.mode, settings.size, image.where, settings.background, left_out)
                 except DataError as error:
                     log.warning("%s", error)
                     reason = reason or str(error)
@@ -108,8 +109,16 @@ def _decoded(parts: Mapping[str, Iterable[Encoded]], settings: Pictures, left_ou
     left_out["unreadable"] += len(bad)
 
 
-def decode(data: object, mode: str, size: int | None, where: str, background: str = "white") -> np.ndarray:
-    """An encoded image (bytes or a path) as uint8 [C, H, W], of several frames the first.
+def decode(
+    data: object,
+    mode: str,
+    size: int | None,
+    where: str,
+    background: str = "white",
+    left_out: Counter[str] | None = None,
+) -> np.ndarray:
+    """An encoded image (bytes or a path) as uint8 [C, H, W]; of several frames the first, the others are counted in
+    ``left_out``.
 
     ``mode`` is Pillow's ("RGB", "L"); ``size`` resizes the shorter side and crops the centre to a square. The image is
     turned as its EXIF orientation says, as viewers do; transparent pixels show the ``background``, not the colour that
@@ -122,6 +131,8 @@ def decode(data: object, mode: str, size: int | None, where: str, background: st
         raise DataError(f"{where}: holds no image")
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+            if left_out is not None:
+                left_out["further frames"] += getattr(image, "n_frames", 1) - 1
             if image.mode[0] in "IF":
                 raise ValueError(f"mode {image.mode} has more than 8 bits a channel")
             image = ImageOps.exif_transpose(image)

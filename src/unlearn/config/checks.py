@@ -125,6 +125,10 @@ def _forget(study: Study, forget: str) -> None:
     spec, where = study.split_settings(forget), f"settings.forgets.{forget}"
     if method := _undefined(study.methods, spec["kind"]):
         raise ConfigError(f"{where}: method {method!r} is not defined for kind {spec['kind']!r}")
+    column, kept = spec.get("column") or spec.get("within", {}).get("column"), getattr(study.source, "attributes", None)
+    if column and kept is not None and column not in kept:
+        source = f"settings.datasets.{study.config['dataset']}.source.attributes"
+        raise ConfigError(f"{where}: no attribute {column!r}; {source} names {', '.join(kept) or 'none'}")
     if "forget" in study.config["settings"]["probe"]["roles"] and len(spec.get("classes", ("", ""))) == 1:
         raise ConfigError(f"settings.probe.roles: {forget} is one class, and a fairness-gap needs two")
 
