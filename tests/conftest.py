@@ -106,6 +106,8 @@ def dataset(tmp_path):
         "id": np.arange(count),
         "split": ["train"] * 40 + ["test"] * 16,
         "label": np.arange(count) % CLASSES,
+        "origin": [f"{i}.png" for i in range(count)],
+        "digest": np.arange(count),
         "image": [rng.integers(256, size=SHAPE, dtype=np.uint8).tobytes() for _ in range(count)],
     }
     path = tmp_path / "dataset.parquet"

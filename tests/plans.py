@@ -24,6 +24,7 @@ Jobs = set[str]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 DATA = {"Dataset: digits"}
 GRID = {"Radii of attacks"}
+COMPOSITION = {"Collect composition"}
 LAYERS = {"Layers of every scope and architecture"}
 AFTER_MODEL = ("predict", "probe", "attack", "measure")
 WHOLE_RUN = ("unlearn", *AFTER_MODEL)
@@ -80,7 +81,8 @@ def end(study: Study) -> Jobs:
 
 
 def everything(study: Study) -> Jobs:
-    return DATA | GRID | LAYERS | splits(study) | pretraining(study) | of_runs(study, *WHOLE_RUN) | end(study)
+    made = DATA | GRID | LAYERS | splits(study) | COMPOSITION | pretraining(study)
+    return made | of_runs(study, *WHOLE_RUN) | end(study)
 
 
 class Planned(WarmCopy):

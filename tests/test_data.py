@@ -84,19 +84,28 @@ def hub_file(path, cells=None, labels=LABELS, names=NAMES, kind=None):
 
 def test_parquet(tmp_path):
     train, test = hub_file(tmp_path / "train.parquet"), hub_file(tmp_path / "test.parquet")
-    classes, found = load("parquet", train=train, test=test, max_test=2)
+    classes, found = load("parquet", train=train, test=test)
     assert classes == NAMES
-    np.testing.assert_array_equal(found["train"][0], PICTURES)
-    np.testing.assert_array_equal(found["train"][1], LABELS)
-    np.testing.assert_array_equal(found["test"][0], PICTURES[:2])
+    for pixels, labels in found.values():
+        np.testing.assert_array_equal(pixels, PICTURES)
+        np.testing.assert_array_equal(labels, LABELS)
 
 
-def test_parquet_limits_hold_across_chunks(tmp_path, monkeypatch):
+def test_parquet_keeps_a_stratified_part_across_chunks(tmp_path, monkeypatch):
+    """The first rows of a file that is sorted by class would be one class (cs231n's and ImageNet's shards are)."""
     monkeypatch.setattr(plugins.load("data", "parquet"), "CHUNK", 4)
-    train, test = hub_file(tmp_path / "train.parquet"), hub_file(tmp_path / "test.parquet")
-    _, found = load("parquet", train=train, test=test, max_train=5)
-    np.testing.assert_array_equal(found["train"][0], PICTURES[:5])
+    order = np.argsort(LABELS, kind="stable")
+    cells = [{"bytes": encoded(PICTURES[i]), "path": ""} for i in order]
+    train = hub_file(tmp_path / "train.parquet", cells, LABELS[order])
+    test = hub_file(tmp_path / "test.parquet")
+    _, found = load("parquet", train=train, test=test, max_train=3)
+    pixels, labels = found["train"]
+    assert labels.tolist() == [0, 1, 2]
+    rows = [np.flatnonzero((picture == PICTURES).all((1, 2, 3))).tolist() for picture in pixels]
+    assert [LABELS[row].tolist() for row in rows] == [[0], [1], [2]]
     np.testing.assert_array_equal(found["test"][0], PICTURES)
+    others = [load("parquet", train=train, test=test, max_train=3, seed=seed)[1]["train"][0] for seed in range(5)]
+    assert len({other.tobytes() for other in others}) > 1
 
 
 def test_parquet_converts_mode_and_size(tmp_path):
@@ -108,14 +117,16 @@ def test_parquet_converts_mode_and_size(tmp_path):
 PLAIN = [encoded(p) for p in PICTURES]
 BAD = {
     "no image": ({"cells": [{"bytes": b"no image", "path": ""}] * 6}, "row 0: not a readable image"),
-    "no bytes": ({"cells": [{"bytes": None, "path": "x.png"}] * 6}, "row 0: not a readable image"),
+    "no bytes": ({"cells": [{"bytes": None, "path": "x.png"}] * 6}, r"row 0: holds a path \(x.png\) .* `root`"),
+    "nothing": ({"cells": [None, {"bytes": None, "path": None}] * 3}, "row 0: holds no image; 5 more"),
     "half an image": ({"cells": [{"bytes": PLAIN[0][:60], "path": ""}] * 6}, "row 0: not a readable image"),
-    "no struct": ({"cells": PLAIN, "kind": pa.binary()}, "img"),
+    "no images": ({"cells": range(6), "kind": pa.int64()}, "'img' holds int64, must be"),
     "label too large": ({"labels": [0, 1, 2, 3, 0, 1]}, "label"),
     "label negative": ({"labels": [0, 1, 2, -1, 0, 1]}, "label"),
     "label missing": ({"labels": [0, 1, 2, None, 0, 1]}, "label"),
-    "label a text": ({"labels": NAMES * 2}, "label"),
-    "no classes": ({"names": None}, "names no classes"),
+    "label another text": ({"labels": ["ant", "bee", "cat", "dog", *NAMES[:2]]}, "1 rows have no label.*: rows 3"),
+    "label a float": ({"labels": [0.0, 1.0, 2.0] * 2}, "'label' holds double, must be integers or texts"),
+    "no classes": ({"names": None}, "class names differ"),
     "other classes": ({"names": [*NAMES, "dog"]}, "class names differ"),
 }
 
@@ -131,7 +142,7 @@ def test_parquet_names_the_bad_file(tmp_path, bad, message):
 def test_parquet_refuses_images_of_several_shapes(tmp_path):
     cells = [{"bytes": encoded(p[:, : 3 + i % 2]), "path": ""} for i, p in enumerate(PICTURES)]
     train, test = hub_file(tmp_path / "train.parquet"), hub_file(tmp_path / "test.parquet", cells)
-    with pytest.raises(DataError, match=r"test\.parquet: images have different shapes .* set `size`"):
+    with pytest.raises(DataError, match=r"t\.parquet, row 0: images have different shapes, .*row 0 \(3, 4, 4\)"):
         load("parquet", train=train, test=test)
     assert load("parquet", train=train, test=test, size=4)[1]["test"][0].shape == (6, 3, 4, 4)
 
@@ -141,7 +152,8 @@ def test_parquet_refuses_images_of_several_shapes(tmp_path):
     [
         (lambda path: path.unlink(), "no such file"),
         (lambda path: path.write_bytes(b"PAR1"), "not a readable Parquet file"),
-        (lambda path: pq.write_table(pa.table({"image": [1]}), path), "no column 'img'; there are image"),
+        (lambda path: pq.write_table(pa.table({"image": [1]}), path), "no column 'label'; there are image"),
+        (lambda path: pq.write_table(pa.table({"label": [1]}), path), "no column 'image' or 'img'; there are label"),
     ],
 )
 def test_parquet_names_the_missing_or_foreign_file(tmp_path, harm, message):
@@ -290,21 +302,29 @@ def test_torchvision_names_the_folder_without_data(tmp_path, name):
 # --- the stage ------------------------------------------------------------------------------------
 
 
+OTHERS = [{"bytes": encoded(255 - p), "path": ""} for p in PICTURES]  # the negatives
+
+
 def test_stage_writes_what_the_source_gives(tmp_path):
-    train, test = hub_file(tmp_path / "train.parquet"), hub_file(tmp_path / "test.parquet")
+    train, test = hub_file(tmp_path / "train.parquet"), hub_file(tmp_path / "test.parquet", OTHERS)
     out = str(tmp_path / "dataset.parquet")
-    dataset_stage(out, {"name": "parquet", "train": train, "test": test, "max_test": 2})
+    dataset_stage(out, {"name": "parquet", "train": train, "test": test, "max_test": 3})
     assert images.describe(out) == (NAMES, (3, 4, 4))
     found = images.training_set(out)
     np.testing.assert_array_equal(found.pixels.numpy(), PICTURES)
     np.testing.assert_array_equal(found.labels.numpy(), LABELS)
-    assert tables.read(DATASET, out)["id"].to_pylist() == list(range(8))
+    written = tables.read(DATASET, out).to_pydict()
+    assert written["id"] == list(range(9))
+    assert written["origin"][:6] == [f"train.parquet:{row}" for row in range(6)]
+    assert len(set(written["digest"])) == 9
 
 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"cells": [{"bytes": encoded(p[:, :3]), "path": ""} for p in PICTURES]}, r"shape \(3, 3, 4\), others have"),
+        ({"cells": [{"bytes": encoded(p[:, :3]), "path": ""} for p in PICTURES]}, r"this one \(3, 3, 4\), but .*train"),
+        ({}, "all 6 test images are training images too, pixel by pixel"),
+        ({"cells": OTHERS[::3], "labels": [0, 0]}, "no test images in bee, cat; `empty_classes: allow` goes on"),
         ({"cells": [], "labels": pa.array([], pa.int64())}, "needs training and test images, has"),
     ],
 )
@@ -316,6 +336,6 @@ def test_stage_refuses_splits_that_do_not_fit(tmp_path, bad, message):
 
 
 def test_stage_refuses_no_images_at_all(tmp_path):
-    empty = hub_file(tmp_path / "empty.parquet", [], pa.array([], pa.int64()))
+    train, test = (hub_file(tmp_path / f"{name}.parquet", [], pa.array([], pa.int64())) for name in ("train", "test"))
     with pytest.raises(DataError, match="needs training and test images"):
-        dataset_stage(str(tmp_path / "out.parquet"), {"name": "parquet", "train": empty, "test": empty})
+        dataset_stage(str(tmp_path / "out.parquet"), {"name": "parquet", "train": train, "test": test})

@@ -354,8 +354,10 @@ def test_values_that_are_not_defined_stop_neither_figures_nor_pages(runs, tmp_pa
     inputs = {kind: paths[kind] for kind in ("comparisons", "conjectures", "gates", "radii")}
     inputs["failures"] = tmp_path / "failures.parquet"
     tables.write(FAILURES, inputs["failures"], NO_FAILURES, {})
+    inputs["composition"] = tmp_path / "composition.parquet"
+    tables.write(COMPOSITION, inputs["composition"], COMPOSED, {})
     table_stage(**inputs, **outputs, settings=replace(SETTINGS, headline_eps={}))
-    *_, shown = rendered(outputs["verdicts"].read_text("utf-8"))[0]
+    *_, shown, _ = rendered(outputs["verdicts"].read_text("utf-8"))[0]
     assert shown[0] == ["metric", "cells", "values", "reason"]
     assert {row[0] for row in shown[1:]} == set(SHOWN)
     assert {row[3] for row in shown[1:]} == {"not | defined"}
@@ -372,7 +374,7 @@ def test_what_rests_on_fewer_seeds_says_so(tmp_path):
     assert "mean over 2 to 3 seed(s)" in caption
     captions = [axis.texts[0].get_text() for axis in drawn("gap_vs_robustness", study)[1].axes]
     assert [text.endswith("1 runs without a value") for text in captions] == [False, False, True, True]
-    *_, found = rendered(pages(study, NO_FAILURES, SETTINGS))[0]
+    *_, found, _ = rendered(pages(study, NO_FAILURES, SETTINGS))[0]
     assert found[1] == ["ua", "ViT ten cf-all, ViT class_3 cf-all", "2", "not | defined"]
 
 
@@ -411,6 +413,18 @@ def test_the_stage_says_when_there_is_nothing_to_plot(studies, tmp_path):
 
 
 # --- the table ------------------------------------------------------------------------------------
+
+COMPOSED = pd.DataFrame(
+    [
+        ("ten", "all", None, 100, 900, 300, 1.0, 1.0),
+        *(("ten", "class", f"c{k}", 20 - k, 80 + k, 30, (20 - k) / 100, 0.1) for k in range(10)),
+        *(("ten", "person", f"{HOSTILE} {k}", k, 90, 3, k / 100, 0.01) for k in range(1, 10)),
+        ("ten", "person", None, 10, 90, 3, 0.1, 0.01),
+        ("ten", "copies of", "forget", 2, 3, 0, 0.02, 0.005),
+        ("ten", "copies of", "test", 0, 0, 0, 0.0, 0.0),
+    ],
+    columns=TABLES["composition"].schema.names,
+)
 
 
 def rendered(text):
@@ -536,7 +550,7 @@ def test_runs_that_failed_are_shown(study):
 
 
 def pages(study, failures, settings):
-    return page(study["conjectures"], study["gates"], failures, study["comparisons"], settings)
+    return page(study["conjectures"], study["gates"], failures, study["comparisons"], COMPOSED, settings)
 
 
 def test_table_stage_writes_its_four_files(studies, tmp_path):
@@ -544,6 +558,8 @@ def test_table_stage_writes_its_four_files(studies, tmp_path):
     inputs = {kind: studies[3][kind] for kind in ("comparisons", "conjectures", "gates", "radii")}
     inputs["failures"] = tmp_path / "failures.parquet"
     tables.write(FAILURES, inputs["failures"], NO_FAILURES, {})
+    inputs["composition"] = tmp_path / "composition.parquet"
+    tables.write(TABLES["composition"], inputs["composition"], COMPOSED, {})
     table_stage(**inputs, **outputs, settings=replace(SETTINGS, headline_eps={}))
     study = read(inputs)
     frame = main_table(study["comparisons"], NO_FAILURES, SETTINGS)
@@ -557,7 +573,7 @@ def test_table_stage_writes_its_four_files(studies, tmp_path):
 def test_page_of_verdicts(study, label):
     settings = replace(SETTINGS, labels={"resnet": label, "vit": "ViT"})
     lost = pd.DataFrame([("resnet", "ten", "cf", "all", 0, f"diverged | {HOSTILE}")], columns=NO_FAILURES.columns)
-    (verdicts, failed, runs), texts = rendered(pages(study, lost, settings))
+    (verdicts, failed, runs, composed), texts = rendered(pages(study, lost, settings))
     verdicts = pd.DataFrame(verdicts[1:], columns=verdicts[0])
     assert verdicts["verdict"].tolist() == study["conjectures"]["verdict"].tolist()
     assert verdicts["reason"].tolist() == study["conjectures"]["reason"].tolist()
@@ -569,8 +585,22 @@ def test_page_of_verdicts(study, label):
     assert any(text.startswith("Nothing in the study to compare with, or not measured: ") for text in texts)
     assert runs == [list(lost), [label, "ten", "cf", "all", "0", f"diverged | {HOSTILE}"]]
     page_tables, texts = rendered(pages({**study, "gates": study["gates"].assign(passed=True)}, NO_FAILURES, settings))
-    assert len(page_tables) == 1
+    assert len(page_tables) == 2
     assert "None." in texts
+    assert composed[1:] == [
+        ["ten", "all", "100", "900", "300", "100 %", "100 %"],
+        ["ten", "copies of forget", "2", "3", "0", "2 %", "0.5 %"],
+        *(["ten", f"class c{k}", f"{20 - k}", f"{80 + k}", "30", f"{20 - k} %", "10 %"] for k in range(3)),
+        ["ten", "person without one", "10", "90", "3", "10 %", "1 %"],
+        *(["ten", f"person {HOSTILE} {k}", f"{k}", "90", "3", f"{k} %", "1 %"] for k in (9, 8)),
+        ["ten", "14 more values", "", "", "", "", ""],
+    ], "ten lines of a set at most, the values that it forgets most of"
+
+
+def test_copies_are_a_gate_of_all_runs(study):
+    failing = study["gates"].assign(gate="copies", attack=None, against=None, value=3.0, limit=0.0, passed=False)
+    (_, failed, _), _ = rendered(pages({**study, "gates": failing}, NO_FAILURES, SETTINGS))
+    assert failed[1:] == [["copies", "", "", f"all that forget {', '.join(SETTINGS.forgets)}", "3 > 0"]]
 
 
 # --- shared ---------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ def test_refuses_a_split_of_another_dataset(dataset, tmp_path):
 def test_refuses_images_of_another_shape(tmp_path):
     path = tmp_path / "dataset.parquet"
     columns = {"id": [0, 1], "split": ["train"] * 2, "label": [0, 0], "image": [b"1234", b"12345"]}
+    columns |= {"origin": ["a", "b"], "digest": [0, 1]}
     tables.write(DATASET, path, columns, {"classes": ["a"], "shape": [1, 2, 2]})
     with pytest.raises(tables.TableError, match="has not the 4 bytes"):
         images.training_set(str(path))

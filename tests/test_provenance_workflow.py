@@ -9,7 +9,7 @@ import time
 
 import pytest
 import yaml
-from plans import WHOLE_RUN, analysis, end, of_runs, splits
+from plans import COMPOSITION, WHOLE_RUN, analysis, end, of_runs, splits
 from tiny import TINY, Copy, WarmCopy, finished
 
 from unlearn.provenance import records
@@ -85,7 +85,7 @@ def other_ids(path):
         ("results/digits/figures/cost.png", append, {"Figure: cost"}),
         ("results/digits/figures/cost.png", os.unlink, {"Figure: cost"}),
         ("results/digits/tables/main.tex", append, {"Main table"}),
-        ("forget.txt", other_ids, splits(STUDY) | of_runs(STUDY, *WHOLE_RUN) | END),
+        ("forget.txt", other_ids, splits(STUDY) | COMPOSITION | of_runs(STUDY, *WHOLE_RUN) | END),
         ("forget.txt", os.utime, set()),
     ],
     ids=lambda value: getattr(value, "__name__", None) or (value if isinstance(value, str) else ""),

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from plans import (
+    COMPOSITION,
     DATA,
     DEFAULT,
     GRID,
@@ -169,9 +170,9 @@ CODE = {
     "stages/unlearn.py": of_runs(STUDY, *WHOLE_RUN) | END,
     "stages/predict.py": FOLLOWED | PREDICTED,
     "stages/attack.py": of_runs(STUDY, "attack", "measure") | END,
-    "stages/split.py": splits(STUDY) | of_runs(STUDY, *WHOLE_RUN) | END,
+    "stages/split.py": splits(STUDY) | COMPOSITION | of_runs(STUDY, *WHOLE_RUN) | END,
     "stages/measure.py": MEASURE,
-    "stages/collect.py": {"Collect trajectory"} | END,
+    "stages/collect.py": {"Collect trajectory"} | COMPOSITION | END,
     "stages/table.py": {"Main table"},
     "evaluation/activations.py": PROBED,
     "evaluation/attack_search.py": GRID | of_runs(STUDY, "attack", "measure") | END,
@@ -180,7 +181,7 @@ CODE = {
     "reports/main_table.py": {"Main table"},
     "api/figures.py": REPORT,
     "io/tables.py": everything(STUDY),
-    "models/classifier.py": everything(STUDY) - DATA - splits(STUDY),
+    "models/classifier.py": everything(STUDY) - DATA - splits(STUDY) - COMPOSITION,
     **{f"metrics/{name}.py": MEASURE for name in DEFAULT["metrics"]},
     "metrics/accuracy.py": FOLLOWED | MEASURE,
     **{f"figures/{name}.py": {f"Figure: {name}"} for name in DEFAULT["figures"]},
@@ -198,6 +199,7 @@ TABLES = {
     "trajectory": FOLLOWED | ANALYSIS,
     "failures": {"Collect failures", "Main table"},
     "correlations": ANALYSIS,
+    "composition": splits(STUDY) | COMPOSITION | of_runs(STUDY, *WHOLE_RUN) | END,
     "shadow": set(),
 }
 
@@ -290,7 +292,7 @@ def test_snakemake_plans_what_settings_say(study, name):
 # --- one more, and one dropped -----------------------------------------------------------------------
 
 ADDED = [
-    ({"seeds": [0, 1], "forgets": ["random10", "class3"]}, {"Collect trajectory"} | END),
+    ({"seeds": [0, 1], "forgets": ["random10", "class3"]}, {"Collect trajectory"} | COMPOSITION | END),
     ({"archs": ["net", "other"]}, LAYERS | {"Collect trajectory"} | END),
     ({"scopes": ["last", "all", "first"]}, LAYERS | END),
     ({"methods": ["rl", "salun", "cf"]}, END),

@@ -122,6 +122,23 @@ def test_what_is_not_there_is_like_nothing_else(folder):
     assert sources.state("images/empty")["sha256"] != nothing["sha256"]
 
 
+def test_a_pattern_stands_for_what_it_matches(folder):
+    pattern = "images/*/cat/*.png"
+    before = sources.state(pattern)
+    assert (before["files"], before["listing"]) == (3, sources.listing(pattern))
+    assert sources.there(pattern)
+    (folder / "train/dog/1.png").write_bytes(b"other")
+    assert sources.state(pattern) == before
+    replaced(folder / "train/cat/1.png")
+    changed = sources.state(pattern)
+    assert changed["sha256"] != before["sha256"]
+    assert changed["listing"] != before["listing"]
+    (folder / "val/cat/9.png").write_bytes(b"")
+    assert sources.state(pattern)["files"] == 4
+    assert not sources.there("images/*/cow/*.png")
+    assert sources.state("images/*/cow/*.png")["files"] == 0
+
+
 def test_a_listing_reads_no_file(folder, monkeypatch):
     monkeypatch.setattr(sources, "sha256", None)
     sources.listing("images")

@@ -230,7 +230,7 @@ def test_refuses_a_whole_number_with_a_point(error, key, value):
         ("settings.forgets.random10.fraction", 1.0, "1.0"),
         ("settings.forgets.random10.fraction", "1e-1", "write 0.1"),
         ("settings.forgets.random10.share", 0.1, "unknown key; known are kind, fraction, seed"),
-        ("settings.forgets.random10.kind", "some", "'some' is not one of 'random', 'class', 'ids'"),
+        ("settings.forgets.random10.kind", "some", "'some' is not one of 'random', 'class', 'where', 'files', 'ids'"),
         ("settings.forgets.class3.classes", [], "[] is empty"),
         ("settings.forgets.class3.classes", ["3", "3"], "'3' twice"),
     ],
@@ -375,7 +375,8 @@ def test_what_a_data_set_is_read_from(config, source, paths, tmp_path, monkeypat
     ("source", "line"),
     [
         ({"name": "parquet", "train": "here", "test": "absent.parquet"}, "test: absent.parquet: no such file"),
-        ({"name": "parquet", "train": ".", "test": "here"}, "train: .: no such file"),
+        ({"name": "parquet", "train": "no-*.parquet", "test": "here"}, "train: no-*.parquet: no such file"),
+        ({"name": "table", "file": ".", "root": "."}, "file: .: no such file"),
         ({"name": "imagefolder", "root": "here"}, "root: here: no such folder"),
         ({"name": "imagefolder", "root": ""}, "root: '' is empty"),
     ],
@@ -384,6 +385,46 @@ def test_what_a_data_set_is_read_from_has_to_be_there(error, source, line, tmp_p
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").touch()
     assert error(f"{DIGITS}.source", source) == f"{DIGITS}.source.{line}"
+
+
+@pytest.mark.parametrize("train", [".", "train-*.parquet", "**/train-0.parquet", "train-0.parquet"])
+def test_files_are_a_file_a_folder_or_a_pattern(config, train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train-0.parquet").touch()
+    set_at(config, f"{DIGITS}.source", {"name": "parquet", "train": train, "test_fraction": 0.5})
+    assert Study(config).dataset_sources() == [train]
+
+
+@pytest.mark.parametrize("kept", [[], ["site", "age"]])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"kind": "where", "column": "person", "values": [17]},
+        {"kind": "random", "fraction": 0.5, "seed": 0, "within": {"column": "person", "values": [17]}},
+    ],
+)
+def test_a_column_is_one_that_the_source_keeps(config, tmp_path, monkeypatch, spec, kept):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "all.parquet").touch()
+    source = {"name": "parquet", "train": "all.parquet", "test_fraction": 0.5, "attributes": kept}
+    set_at(config, f"{DIGITS}.source", source)
+    set_at(config, "settings.forgets.mine", spec)
+    config["forgets"] = ["mine"]
+    with pytest.raises(ConfigError, match=rf"mine: no attribute 'person'; .* names {', '.join(kept) or 'none'}"):
+        Study(config)
+    source["attributes"] = [*kept, "person"]
+    Study(config)
+
+
+@pytest.mark.parametrize(
+    "spec", [{"kind": "where", "column": "x", "values": [1]}, {"kind": "files", "file": "pyproject.toml"}]
+)
+def test_unsir_forgets_whole_classes_alone(config, spec):
+    """By the kind of the forget set: what a list of files holds is known too late."""
+    config.update(forgets=["mine"], methods=["unsir"])
+    config["settings"]["forgets"]["mine"] = spec
+    with pytest.raises(ConfigError, match=f"mine: method 'unsir' is not defined for kind '{spec['kind']}'"):
+        Study(config)
 
 
 def test_what_is_made_needs_its_source_no_more(config, tmp_path, monkeypatch):

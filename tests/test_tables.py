@@ -11,6 +11,7 @@ from unlearn.io import tables
 from unlearn.io.catalogue import TABLES
 from unlearn.io.columns import RUN_KEY
 from unlearn.io.schema.adversarial import ADVERSARIAL
+from unlearn.io.schema.dataset import DATASET
 from unlearn.io.schema.history import HISTORY
 from unlearn.io.schema.metrics import METRICS
 from unlearn.io.schema.predictions import PREDICTIONS
@@ -247,6 +248,45 @@ def test_read_refuses_and_names_the_file(path, harm, message):
     harm(path)
     with pytest.raises(TableError, match=f"{path}: {message}"):
         tables.read(SPLIT, path)
+
+
+IMAGES = {"id": [0, 1], "split": "train", "label": 0, "origin": ["a", "b"], "digest": [1, 2], "image": [b"1", b"2"]}
+
+
+def test_a_table_may_have_further_columns_of_text(path):
+    tables.write(
+        DATASET.with_texts(["person", "site"]), path, {**IMAGES, "person": ["17", None], "site": ["x", "y"]}, {}
+    )
+    found = tables.read(DATASET, path, without=["image"])
+    assert found.schema.names == ["id", "split", "label", "origin", "digest", "person", "site"]
+    assert found["person"].to_pylist() == ["17", None]
+    tables.write(DATASET, path, IMAGES, {})
+    assert tables.read(DATASET, path).schema.names == DATASET.schema.names
+
+
+@pytest.mark.parametrize("names", [["label"], ["person", "person"]])
+def test_further_columns_have_names_of_their_own(names):
+    with pytest.raises(TableError, match=f"table 'dataset' cannot have a further column {names[-1]}"):
+        DATASET.with_texts(names)
+    with pytest.raises(TableError, match="table 'split' cannot have a further column more"):
+        SPLIT.with_texts(["more"])
+
+
+def test_further_columns_are_written_as_declared(path):
+    with pytest.raises(TableError, match="lacks column person"):
+        tables.write(DATASET.with_texts(["person"]), path, IMAGES, {})
+    with pytest.raises(TableError, match="no column person"):
+        tables.write(DATASET, path, {**IMAGES, "person": ["17", "18"]}, {})
+    with pytest.raises(TableError, match="column person: holds int64, must be string"):
+        tables.write(DATASET.with_texts(["person"]), path, {**IMAGES, "person": [17, 18]}, {})
+
+
+@pytest.mark.parametrize("change", [{"more": [1, 2]}, {"digest": [0.5, 1.5]}, {"label": None}])
+def test_other_further_columns_are_no_table(path, change):
+    columns = {k: v if isinstance(v, list) else [v] * 2 for k, v in {**IMAGES, **change}.items() if v is not None}
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(TableError, match="columns are not those of table 'dataset'"):
+        tables.read(DATASET, path)
 
 
 def test_matrix_reads_back_rows(path):

@@ -225,6 +225,11 @@ def collected(wildcards):
     """The runs' tables that make up a table of the whole study."""
     if wildcards.table in ("metrics", "failures"):
         return [of_run(run, "metrics.parquet") for run in STUDY.runs]
+    if wildcards.table == "composition":
+        return collect(
+            "<results>/splits/composition/{forget}.parquet",
+            forget=STUDY.config["forgets"],
+        )
     if wildcards.table == "trajectory":
         return collect(
             f"{PRETRAINED}/trajectory.parquet",

@@ -35,13 +35,16 @@ rule radii:
         "../scripts/stage.py"
 
 
+# Before anything is trained: a forget set that cannot be is an error.
 rule split:
     input:
         dataset="<results>/dataset.parquet",
     output:
         out="<results>/splits/{forget}.parquet",
+        composition="<results>/splits/composition/{forget}.parquet",
     log:
         "<logs>/splits/{forget}.log",
+    priority: 2
     conda:
         "../../environment.yml"
     params:

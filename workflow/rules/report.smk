@@ -21,6 +21,7 @@ rule collect:
 rule gate:
     input:
         metrics="<results>/metrics.parquet",
+        composition="<results>/composition.parquet",
     output:
         out="<results>/gates.parquet",
     log:
@@ -94,6 +95,7 @@ rule table:
         gates="<results>/gates.parquet",
         failures="<results>/failures.parquet",
         radii="<results>/radii.parquet",
+        composition="<results>/composition.parquet",
     output:
         csv=report(
             "<results>/tables/main.csv",

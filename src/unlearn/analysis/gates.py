@@ -1,11 +1,14 @@
-"""Gates: checks that a robustness number must pass before it is believed.
+"""Gates: checks that a number must pass before it is believed.
 
-Each checks what holds for any correct evaluation (Carlini et al. 2019, arXiv:1902.06705, §5; Croce & Hein 2020,
-arXiv:2003.01690): a larger radius never helps the model, and a large enough one leaves nothing robust; an attack of
-many steps is no weaker than one of a single step; one that follows gradients is no weaker than one that does not;
-attacks on different losses are not far apart; perturbations are within their bounds; outputs are logits. If a run fails
-a gate for an attack, every comparison of its cell by that attack is flagged, and every verdict that rests on it says
-so. Where the study has nothing to compare with, the gate's row holds a null.
+"copies" is about every number of a run: no retained image may be a copy of a forgotten one, since a model cannot forget
+what it still learns. If a run fails it, all its comparisons are flagged, and all verdicts on its architecture.
+
+The others are about robustness. Each checks what holds for any correct evaluation (Carlini et al. 2019,
+arXiv:1902.06705, §5; Croce & Hein 2020, arXiv:2003.01690): a larger radius never helps the model, and a large enough
+one leaves nothing robust; an attack of many steps is no weaker than one of a single step; one that follows gradients is
+no weaker than one that does not; attacks on different losses are not far apart; perturbations are within their bounds;
+outputs are logits. If a run fails a gate for an attack, every comparison of its cell by that attack is flagged, and
+every verdict that rests on it says so. Where the study has nothing to compare with, the gate's row holds a null.
 """
 
 import itertools
@@ -57,8 +60,23 @@ def gates(metrics: pd.DataFrame, attacks: Mapping[str, Attack]) -> pd.DataFrame:
             rows += [(*run, *row) for row in _of_perturbations(name, values)]
             if attack.aim == "fool":
                 rows += [(*run, *row) for row in _of_curve(name, curves, attacks)]
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.astype({"against": "string", "passed": "boolean", "value": "Float64", "n": "Int64"})
+    return _typed(pd.DataFrame(rows, columns=COLUMNS))
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    texts = dict.fromkeys(("attack", "against"), "string")
+    return table.astype({**texts, "passed": "boolean", "value": "Float64", "n": "Int64"})
+
+
+def copies(metrics: pd.DataFrame, composition: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the gates table: for each run how many retained images are copies of forgotten ones, which none may be;
+    ``n`` is the number of forgotten images."""
+    runs = metrics[list(RUN_KEY)].drop_duplicates()
+    of = composition[(composition["by"] == "copies of") & (composition["value"] == "forget")]
+    total = composition[composition["by"] == "all"].set_index("forget")["forgotten"]
+    value = runs["forget"].map(of.set_index("forget")["retained"])
+    found = runs.assign(gate="copies", attack=None, against=None, value=value, limit=0.0, passed=value == 0)
+    return _typed(found.assign(n=runs["forget"].map(total)))
 
 
 def failed(table: pd.DataFrame) -> pd.DataFrame:
@@ -68,24 +86,30 @@ def failed(table: pd.DataFrame) -> pd.DataFrame:
 
 def flag_comparisons(comparisons: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """The comparisons with ``failed_gates``: those that a run of the cell, or of exact retraining, fails for the row's
-    attack ("losses, white_box"); empty where none does or no attack is involved."""
+    attack ("losses, white_box") or for all of a run ("copies"); empty where none does."""
     rows = failed(table)
+    whole = rows[rows["attack"].isna()].groupby(list(CELL_KEY))["gate"].agg(set)
     of_cell = rows.groupby([*CELL_KEY, "attack"])["gate"].agg(set)
     reference = rows[(rows["method"] == REFERENCE[0]) & (rows["scope"] == REFERENCE[1])]
     of_reference = reference.groupby(["arch", "forget", "attack"])["gate"].agg(set)
     names = []
     for *cell, attack in comparisons[[*CELL_KEY, "attack"]].astype(object).itertuples(index=False, name=None):
         gates = of_cell.get((*cell, attack), set()) | of_reference.get((*cell[:2], attack), set())
+        gates = gates | whole.get(tuple(cell), set())
         names.append(", ".join(sorted(gates)))
     return comparisons.assign(failed_gates=names)
 
 
 def flag_conjectures(conjectures: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The conjectures, with the gates that runs of the architecture fail for the row's attack named in the reason."""
-    by_attack = failed(table).groupby(["arch", "attack"])["gate"].agg(set)
+    """The conjectures, with the gates that runs of the architecture fail for the row's attack, or for all of a run,
+    named in the reason."""
+    rows = failed(table)
+    by_attack = rows.groupby(["arch", "attack"])["gate"].agg(set)
+    whole = rows[rows["attack"].isna()].groupby("arch")["gate"].agg(set)
     reasons = []
     for row in conjectures.itertuples():
         gates = set() if pd.isna(row.attack) else by_attack.get((row.arch, row.attack), set())
+        gates = gates | whole.get(row.arch, set())
         flag = [f"gates failed: {', '.join(sorted(gates))}"] if gates else []
         reasons.append("; ".join([row.reason] * bool(row.reason) + flag))
     return conjectures.assign(reason=reasons)

@@ -6,7 +6,9 @@ swallowed when the file already exists. Each function raises ConfigError with a 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,11 @@ from unlearn.run import RETRAIN
 if TYPE_CHECKING:
     from unlearn.config.study import Study
 
+THERE = {
+    "file": os.path.isfile,
+    "folder": os.path.isdir,
+    "files": lambda path: os.path.exists(path) or glob(path, recursive=True),
+}
 LARGEST = {"linf": 1.0, "l2": 1000.0}  # radii, of pixels in [0, 1]
 
 
@@ -44,8 +51,8 @@ def check_outside(study: Study, results: Path | None) -> None:
         if results and (results / made).is_file():
             continue
         for key, path, kind in outside(settings):
-            if not (Path(path).is_file() if kind == "file" else Path(path).is_dir()):
-                raise ConfigError(f"{where}.{key}: {path}: no such {kind}")
+            if not THERE[kind](path):
+                raise ConfigError(f"{where}.{key}: {path}: no such {kind.removesuffix('s')}")
 
 
 def _names(config: dict[str, Any]) -> None:
@@ -118,6 +125,10 @@ def _forget(study: Study, forget: str) -> None:
     spec, where = study.split_settings(forget), f"settings.forgets.{forget}"
     if method := _undefined(study.methods, spec["kind"]):
         raise ConfigError(f"{where}: method {method!r} is not defined for kind {spec['kind']!r}")
+    column, kept = spec.get("column") or spec.get("within", {}).get("column"), getattr(study.source, "attributes", None)
+    if column and kept is not None and column not in kept:
+        source = f"settings.datasets.{study.config['dataset']}.source.attributes"
+        raise ConfigError(f"{where}: no attribute {column!r}; {source} names {', '.join(kept) or 'none'}")
     if "forget" in study.config["settings"]["probe"]["roles"] and len(spec.get("classes", ("", ""))) == 1:
         raise ConfigError(f"settings.probe.roles: {forget} is one class, and a fairness-gap needs two")
 

@@ -30,7 +30,7 @@ CONTRACTS = {
     "methods": Contract(
         {"unlearn": ("model", "context", "settings")},
         {"DATA_ROLES": tuple[Literal["retain", "forget"], ...]},
-        {"FORGET_KINDS": tuple[Literal["random", "class", "ids"], ...], "TUNING_GRID": dict},
+        {"FORGET_KINDS": tuple[Literal["random", "class", "where", "files", "ids"], ...], "TUNING_GRID": dict},
     ),
     "attacks": Contract(
         {"build": ("model", "eps", "settings")},

@@ -6,7 +6,7 @@
 from collections.abc import Hashable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from unlearn.config import scope_grammar
 from unlearn.config.settings import (
@@ -118,6 +118,23 @@ class Architecture(Section):
     """Settings of methods for this architecture; they win over settings.methods."""
 
 
+class Within(Section):
+    """Some of the training images; all, if nothing is named."""
+
+    classes: Annotated[list[int | str], AfterValidator(_distinct)] = []
+    """Names or positions of classes."""
+    column: str = ""
+    """An attribute of the images, instead of classes."""
+    values: Annotated[list[int | str], AfterValidator(_distinct)] = []
+    """The values of that attribute, compared as texts."""
+
+    @model_validator(mode="after")
+    def _one(self) -> "Within":
+        if bool(self.column) != bool(self.values) or (self.column and self.classes):
+            raise ValueError("must hold either classes, or column and values")
+        return self
+
+
 class RandomImages(Section):
     """A random fraction of the training images."""
 
@@ -127,6 +144,10 @@ class RandomImages(Section):
     """Share of the training images that is forgotten."""
     seed: Seed
     """Seed of the draw; the seeds of the study do not change it."""
+    stratified: bool = False
+    """Whether each class gives the same share."""
+    within: Within = Within()
+    """What part of the training images is drawn from; fraction is the share of that part."""
 
 
 class WholeClasses(Section):
@@ -135,7 +156,28 @@ class WholeClasses(Section):
     kind: Literal["class"]
     """Tells the kinds of forget sets apart."""
     classes: Several[int | str]
-    """Names or indices of classes."""
+    """Names or positions of classes. A number that is the name of one class and the position of another is refused."""
+
+
+class ValuesOfColumn(Section):
+    """The training images that have some values of an attribute, such as a person's."""
+
+    kind: Literal["where"]
+    """Tells the kinds of forget sets apart."""
+    column: Text
+    """An attribute, which the data source keeps (its key attributes)."""
+    values: Several[int | str]
+    """The values, compared as texts."""
+
+
+class ListedFiles(Section):
+    """The training images whose paths or file names a text file lists."""
+
+    kind: Literal["files"]
+    """Tells the kinds of forget sets apart."""
+    file: File
+    """A text file with a line for each image: its path from the source's root on, or its file name, if no other
+    training image has it."""
 
 
 class ListedImages(Section):
@@ -145,6 +187,11 @@ class ListedImages(Section):
     """Tells the kinds of forget sets apart."""
     file: File
     """A text file with one id of the dataset table in a line."""
+
+
+Forget = Annotated[
+    RandomImages | WholeClasses | ValuesOfColumn | ListedFiles | ListedImages, Field(discriminator="kind")
+]
 
 
 class Samples(Section):
@@ -234,9 +281,7 @@ class Settings(Section):
     """Data sets by name."""
     archs: dict[str, Architecture] = Field(min_length=1)
     """Architectures by name."""
-    forgets: dict[str, Annotated[RandomImages | WholeClasses | ListedImages, Field(discriminator="kind")]] = Field(
-        min_length=1
-    )
+    forgets: dict[str, Forget] = Field(min_length=1)
     """Forget sets by name."""
     methods: dict[str, Values] = {}
     """Settings of methods for all architectures, by the names of their files."""

@@ -14,14 +14,17 @@ __all__ = [
     "Annotated",
     "Any",
     "Budget",
+    "Color",
     "Count",
     "Field",
     "File",
+    "Files",
     "Folder",
     "Fraction",
     "Literal",
     "Natural",
     "NonNegative",
+    "Pictures",
     "Positive",
     "Section",
     "Seed",
@@ -41,7 +44,8 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Outside:
-    """Marks a text that names a "file" or "folder" outside the project, whose content a result depends on."""
+    """Marks a text that names a "file", a "folder" or "files" (a file, a folder of them, or a pattern such as
+    ``train-*.parquet``) outside the project, whose content a result depends on."""
 
     kind: str
 
@@ -55,7 +59,9 @@ Count = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Budget = Natural | None  # None for all
 File = Annotated[str, Field(min_length=1), Outside("file")]
+Files = Annotated[str, Field(min_length=1), Outside("files")]
 Folder = Annotated[str, Field(min_length=1), Outside("folder")]
+Color = Annotated[str, Field(pattern="^(white|black|#[0-9A-Fa-f]{6})$")]
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -67,6 +73,21 @@ class Section(BaseModel):
     model_config = ConfigDict(
         **STRICT, frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
     )
+
+
+class Pictures(Section):
+    """How a data source decodes image files, and what it does about gaps."""
+
+    size: Natural | None = None
+    """Side in pixels: the shorter side is resized, the centre cropped to a square; null keeps images as they are."""
+    mode: Literal["RGB", "L"] = "RGB"
+    """Colour, or L for grey."""
+    background: Color = "white"
+    """What is seen through transparent pixels."""
+    unreadable: Literal["refuse", "leave out"] = "refuse"
+    """What is done about image files that cannot be decoded: they are listed, or left out and counted."""
+    empty_classes: Literal["refuse", "allow"] = "refuse"
+    """What is done about a class that has no training images, or no test images."""
 
 
 class Training(Section):

@@ -52,7 +52,7 @@ def convert(value: Any, kind: Any, where: str) -> Any:
 
 
 def outside(settings: Section) -> Iterator[tuple[str, str, str]]:
-    """(name, path, "file" or "folder") for each setting that names something outside the project."""
+    """(name, path, "file", "files" or "folder") for each setting that names something outside the project."""
     for name, field in type(settings).model_fields.items():
         nested = (mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ()))
         for mark in (*field.metadata, *nested):
@@ -61,14 +61,17 @@ def outside(settings: Section) -> Iterator[tuple[str, str, str]]:
 
 
 def sources(settings: Section) -> list[str]:
-    """The paths that settings name: by settings of type ``File`` or ``Folder``, and by their method ``sources()`` if
-    they have one, for what lies in a folder that it shares with others."""
+    """The paths that settings name: by settings of type ``File``, ``Files`` or ``Folder``, and by their method
+    ``sources()`` if they have one, for what lies in a folder that it shares with others."""
     more = settings.sources() if hasattr(settings, "sources") else ()
     return [*(path for _, path, _ in outside(settings)), *more]
 
 
 def yaml_hint(value: Any) -> str:
-    """What to write for a number that YAML 1.1 reads as a text, such as 1e-3."""
+    """What to write for a number that YAML 1.1 reads as a text, such as 1e-3, and for a text that it reads as true."""
+    if isinstance(value, bool):
+        word, read = ("yes", "true") if value else ("no", "false")
+        return f" (YAML reads {word} as {read}; put it in quotes)"
     try:
         return f" (YAML reads {value} as a text; write {float(value)!r})" if isinstance(value, str) else ""
     except ValueError:
@@ -123,7 +126,8 @@ class _Problem:
     def reason(self) -> str:
         """What is wrong, as the end of a sentence that begins with the value."""
         reason = REASONS.get(self.type, "is refused: {msg}").format(**self.facts).replace("' or '", "', '")
-        return reason + (yaml_hint(self.value) if self.type == "float_type" else "")
+        hinted = self.type == "float_type" or (self.type == "string_type" and isinstance(self.value, bool))
+        return reason + (yaml_hint(self.value) if hinted else "")
 
 
 def _is_section(kind: Any) -> bool:

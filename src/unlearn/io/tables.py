@@ -7,7 +7,7 @@ refuses all five. A file is written under another name and renamed at the end, s
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -38,7 +38,8 @@ class Table:
 
     ``key`` columns identify a row (null counts as a value), ``nullable`` columns may hold nulls, and only a table that
     may be ``empty`` can be without rows. ``whole`` says how the table of the whole study is made, if there is one:
-    "collected" from the runs, "analysed" from other tables, or "built" before any run is attacked.
+    "collected" from the runs, "analysed" from other tables, or "built" before any run is attacked. A table
+    that allows ``further`` columns may have some of text after its own, which its writer names (``with_texts``).
     """
 
     name: str
@@ -47,10 +48,22 @@ class Table:
     nullable: Sequence[str] = ()
     empty: bool = False
     whole: Literal["", "collected", "analysed", "built"] = ""
+    further: bool = False
 
     @cached_property
     def schema(self) -> pa.Schema:
         return pa.schema(self.columns)
+
+    def with_texts(self, names: Sequence[str]) -> "Table":
+        """The table with further columns of text after its own, which may hold nulls. Raises TableError for a table
+        that allows none, and for a name that is taken."""
+        if not names:
+            return self
+        taken = [name for name in names if [*self.schema.names, *names].count(name) > 1]
+        if taken or not self.further:
+            raise TableError(f"table '{self.name}' cannot have a further column {(taken or names)[0]}")
+        columns = [*self.columns, *((name, pa.string()) for name in names)]
+        return replace(self, columns=columns, nullable=[*self.nullable, *names])
 
 
 def named(name: str) -> Table:
@@ -209,8 +222,8 @@ def matrix(column: pa.ChunkedArray) -> np.ndarray:
     return values.flatten().to_numpy().reshape(len(values), -1)
 
 
-def read(table: Table, path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table, or some ``columns`` of it.
+def read(table: Table, path: str | Path, columns: Sequence[str] | None = None, without: Sequence[str] = ()) -> pa.Table:
+    """Read a table, or some ``columns`` of it, or all ``without`` some.
 
     Raises TableError naming the file if it is not such a table, and RunFailed for the table of a run that failed.
     """
@@ -221,10 +234,11 @@ def read(table: Table, path: str | Path, columns: Sequence[str] | None = None) -
     except (pa.ArrowInvalid, OSError) as error:
         raise TableError(f"{path}: not a readable Parquet file ({error})") from None
     failures.check(json.loads((file.schema_arrow.metadata or {}).get(META, b"{}")))
-    if not file.schema_arrow.equals(table.schema, check_metadata=False):
+    expected = table.with_texts(file.schema_arrow.names[len(table.columns) :]) if table.further else table
+    if not file.schema_arrow.equals(expected.schema, check_metadata=False):
         raise TableError(f"{path}: columns are not those of table '{table.name}'")
     try:
-        return file.read(columns=list(columns) if columns else None)
+        return file.read(columns=list(columns or [name for name in expected.schema.names if name not in without]))
     except (pa.ArrowException, OSError) as error:
         raise TableError(f"{path}: damaged, or no memory to read it ({error})") from None
 

@@ -121,7 +121,7 @@ def gone(found: Records) -> dict[str, str]:
         for _, record in found
         if record is not None
         for name, known in record["sources"].items()
-        if known["files"] and not os.path.exists(name)
+        if known["files"] and not sources.there(name)
     }
 
 
@@ -162,7 +162,7 @@ class _Sources:
 
     def changed(self, name: str, known: Mapping[str, Any]) -> str | None:
         """Why what was made from a source must be made again."""
-        if not os.path.exists(name):
+        if not sources.there(name):
             return None
         if name not in self.listings:
             self.listings[name] = sources.listing(name)

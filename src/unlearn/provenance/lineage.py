@@ -111,7 +111,7 @@ class Lineage:
     def _now(self, path: str) -> str:
         """The sha256 on disk, "" if there is nothing."""
         if path not in self.states:
-            self.states[path] = sources.state(path)["sha256"] if os.path.exists(path) else ""
+            self.states[path] = sources.state(path)["sha256"] if sources.there(path) else ""
         return self.states[path]
 
 

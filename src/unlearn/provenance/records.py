@@ -72,7 +72,7 @@ def entry(request: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     path = record_of(request["outputs"][0])
     with alone(path.with_suffix(".lock")):
         inputs = {name: input_state(name) for name in request["inputs"]}
-        read = {name: sources.listing(name) for name in request.get("sources", ()) if os.path.exists(name)}
+        read = {name: sources.listing(name) for name in request.get("sources", ()) if sources.there(name)}
         started, clock = datetime.now(UTC), time.monotonic()
         digests = {name: found["sha256"] for name, found in inputs.items()}
         with metadata.job(request["code"], digests):

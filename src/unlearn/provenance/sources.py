@@ -2,7 +2,8 @@
 
 The state of a source is a digest of its *listing* (names, sizes and times), the sha256 of its *content* (names and
 contents) and the number of its *files*. As long as the listing is the same, nothing is read. Hidden files and folders
-are left out: file browsers and file systems put them everywhere. Links are followed.
+are left out: file browsers and file systems put them everywhere. Links are followed. A source may be a pattern such as
+``train-*.parquet``, which stands for what it matches.
 """
 
 import hashlib
@@ -10,8 +11,15 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from glob import glob, has_magic
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+
+def there(path: str | Path) -> bool:
+    """Whether a source is there: a file, a folder, or what a pattern matches."""
+    return os.path.exists(path) or bool(glob(str(path), recursive=True))
 
 
 def listing(path: str | Path) -> str:
@@ -27,9 +35,9 @@ def state(path: str | Path) -> dict[str, Any]:
     before = listing(path)  # what changes from here on makes the listing differ the next time
     if os.path.isfile(path):
         return {"listing": before, "sha256": sha256(path), "files": 1}
-    names = [name for name, *_ in _entries(path)]
+    names, folder = [name for name, *_ in _entries(path)], _folder(path)
     files = [name for name in names if not name.endswith("/")]
-    contents = _digest((name, "" if name.endswith("/") else sha256(f"{path}/{name}")) for name in names)
+    contents = _digest((name, "" if name.endswith("/") else sha256(f"{folder}/{name}")) for name in names)
     return {"listing": before, "sha256": contents, "files": len(files)}
 
 
@@ -54,12 +62,24 @@ def walk(folder: str | Path, above: tuple = ()) -> Iterator[tuple[str, list[str]
                 yield from walk(entry.path, (*above, place))
 
 
+def _folder(path: str | Path) -> str:
+    """The folder that names begin from: that of a pattern is the last one before a wildcard."""
+    if os.path.exists(path):
+        return str(path)
+    return str(Path(*takewhile(lambda part: not has_magic(part), Path(path).parts)))
+
+
 def _entries(path: str | Path) -> Iterator[tuple[str, int, int]]:
     """(name, size, mtime_ns) of the files of a source, named from its folder on, and ("name/", 0, 0) of the folders:
     an empty one may be a class."""
     if os.path.isfile(path):
         found = os.stat(path)
         yield "", found.st_size, found.st_mtime_ns
+        return
+    if not os.path.exists(path):
+        for match in sorted(glob(str(path), recursive=True)):
+            inner = os.path.relpath(match, _folder(path))
+            yield from ((f"{inner}/{name}".rstrip("/"), *more) for name, *more in _entries(match))
         return
     for folder, names in walk(path):
         inner = folder.removeprefix(str(path)).lstrip("/") + "/" * (folder != str(path))

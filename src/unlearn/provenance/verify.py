@@ -120,7 +120,7 @@ def _parents(root: Path, record: dict[str, Any], made: dict[str, str]) -> Iterat
         path = os.path.relpath(root / name)
         if _place(path) in made:
             now = made[_place(path)]
-        elif used.get("files") == 0 or os.path.exists(path):
+        elif used.get("files") == 0 or sources.there(path):
             now = sources.state(path)["sha256"]
         else:
             yield Finding(child, "parent", f"made from {path}, which is gone")

@@ -1,4 +1,4 @@
-"""The page of verdicts: on the paper's conjectures, on gates and runs that failed, on values that are not defined."""
+"""The page of verdicts: on claims, gates and runs that failed, values that are not defined, and what was forgotten."""
 
 from collections.abc import Mapping
 
@@ -8,16 +8,19 @@ from unlearn.api.figures import ReportSettings
 from unlearn.io.columns import CELL_KEY
 from unlearn.reports.markup import escape, markdown
 
+LINES = 10  # of each forget set, at most
+
 
 def page(
     conjectures: pd.DataFrame,
     gates: pd.DataFrame,
     failures: pd.DataFrame,
     comparisons: pd.DataFrame,
+    composition: pd.DataFrame,
     settings: ReportSettings,
 ) -> str:
-    """Markdown: a row per conjecture with its evidence, per gate that failed or could not run, per failed run, and per
-    metric and reason for which values are not defined."""
+    """Markdown: a row per claim with its evidence, per gate that failed or could not run, per failed run, and per
+    metric and reason for which values are not defined; and what the forget sets are made of."""
     sections = {
         "Claims": [
             _table(pd.DataFrame([_verdict(row, settings.labels) for _, row in conjectures.iterrows()])),
@@ -28,6 +31,7 @@ def page(
             _table(failures.assign(arch=failures["arch"].map(settings.labels))) if len(failures) else "None.\n"
         ],
         "Values that are not defined": [_undefined(comparisons, settings.labels)],
+        "Forget sets": _forget_sets(composition),
     }
     return "\n".join(part for title, parts in sections.items() for part in (f"## {title}\n", *parts))
 
@@ -59,9 +63,9 @@ def _gates(gates: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
         rows = [
             {
                 "gate": gate,
-                "attack": attack,
+                "attack": "" if pd.isna(attack) else attack,
                 "against": "" if pd.isna(against) else against,
-                "runs": _cells(of_gate, labels),
+                "runs": _cells(of_gate, labels) if pd.notna(attack) else _forgetting(of_gate),
                 "worst": f"{of_gate['value'].max():.3g} > {of_gate['limit'].iloc[0]:.3g}",
             }
             for (gate, attack, against), of_gate in by_gate
@@ -72,6 +76,43 @@ def _gates(gates: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
         names = ", ".join(f"{gate} of {attack}" for gate, attack in idle.to_numpy())
         parts.append(f"Nothing in the study to compare with, or not measured: {escape(names)}.\n")
     return parts
+
+
+def _forget_sets(composition: pd.DataFrame) -> list[str]:
+    """A table of all forget sets: each in all, its copies, and of each class and attribute the values that it forgets
+    most of."""
+    rows = []
+    for forget, made in composition.groupby("forget", sort=False):
+        whole, equal = made[made["by"] == "all"], made[made["by"] == "copies of"]
+        equal = equal[equal[["forgotten", "retained", "test"]].sum(axis=1) > 0]
+        values = made[~made["by"].isin(["all", "copies of"]) & (made["forgotten"] > 0)]
+        values = values.sort_values("forgotten", ascending=False, kind="stable")
+        room = LINES - 1 - len(whole) - len(equal)
+        most = values.groupby("by", sort=False).head(room // max(values["by"].nunique(), 1)).head(room)
+        shown = pd.concat([whole, equal, most.sort_values("by", kind="stable")])
+        rows += [_composed(row) for _, row in shown.iterrows()]
+        if hidden := len(values) - len(most):
+            rows.append(dict.fromkeys(rows[-1], "") | {"forget set": forget, "images": f"{hidden} more values"})
+    note = "Copies are equal pixel by pixel. composition.parquet has all counts.\n"
+    return [_table(pd.DataFrame(rows)), note]
+
+
+def _composed(row: pd.Series) -> dict[str, str]:
+    value = "without one" if pd.isna(row["value"]) else row["value"]
+    return {
+        "forget set": row["forget"],
+        "images": "all" if row["by"] == "all" else f"{row['by']} {value}",
+        "forgotten": f"{row['forgotten']:,}",
+        "retained": f"{row['retained']:,}",
+        "test": f"{row['test']:,}",
+        "of the forget set": f"{100 * row['share_of_forgotten']:.3g} %",
+        "of the training images": f"{100 * row['share_of_training']:.3g} %",
+    }
+
+
+def _forgetting(failed: pd.DataFrame) -> str:
+    """The forget sets of the runs, all of which fail."""
+    return f"all that forget {', '.join(dict.fromkeys(failed['forget']))}"
 
 
 def _cells(rows: pd.DataFrame, labels: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ from unlearn.analysis.radii import headlines
 from unlearn.api.figures import ReportSettings
 from unlearn.io import tables
 from unlearn.io.schema.comparisons import COMPARISONS
+from unlearn.io.schema.composition import COMPOSITION
 from unlearn.io.schema.conjectures import CONJECTURES
 from unlearn.io.schema.failures import FAILURES
 from unlearn.io.schema.gates import GATES
@@ -20,6 +21,7 @@ def table(
     gates: str,
     failures: str,
     radii: str,
+    composition: str,
     csv: str,
     markdown: str,
     latex: str,
@@ -27,22 +29,24 @@ def table(
     settings: ReportSettings,
 ) -> None:
     """The main table: full precision as CSV, rounded with intervals as Markdown and LaTeX; and the page of verdicts on
-    the conjectures, on gates that failed, on runs that failed and on values that are not defined."""
+    the claims, on gates and runs that failed, on values that are not defined, and on what the forget sets are made
+    of."""
     settings = replace(settings, headline_eps=headlines(radii, settings.threat_norms))
-    compared, judged, gated, failed = (
+    compared, judged, gated, failed, composed = (
         tables.read(declared, path).to_pandas()
         for declared, path in (
             (COMPARISONS, comparisons),
             (CONJECTURES, conjectures),
             (GATES, gates),
             (FAILURES, failures),
+            (COMPOSITION, composition),
         )
     )
     frame = main_table(compared, failed, settings)
     texts = {
         markdown: to_markdown(frame, settings),
         latex: to_latex(frame, settings),
-        verdicts: page(judged, gated, failed, compared, settings),
+        verdicts: page(judged, gated, failed, compared, composed, settings),
     }
     frame.to_csv(csv, index=False)
     for path, text in texts.items():
