@@ -22,6 +22,7 @@ from unlearn.config.study import Study
 from unlearn.io import tables
 from unlearn.io.catalogue import TABLES
 from unlearn.io.columns import CELL_KEY, DETAIL_KEY, RUN_KEY
+from unlearn.io.schema.composition import COMPOSITION
 from unlearn.io.schema.failures import FAILURES
 from unlearn.io.schema.radii import RADII
 from unlearn.reports import markup
