@@ -6,7 +6,7 @@ import timm.layers
 import torch
 from torch import nn
 
-from unlearn.evaluation.activations import Moments, ProbeError, channels_last, normalization_layers, spreads
+from unlearn.evaluation.activations import Moments, channels_last, normalization_layers, spreads
 from unlearn.metrics.fairness_gap import gap
 from unlearn.models.classifier import create
 from unlearn.models.images import ImageSet, to_float
@@ -176,9 +176,9 @@ def test_every_kind_of_norm_is_found_and_knows_its_channels(module, shape, chann
     assert torch.equal(found, moved.reshape(found.shape))
 
 
-def test_a_model_without_norms_has_no_gap():
-    with pytest.raises(ProbeError, match="no normalization layers"):
-        list(spreads(nn.Linear(2, 2), None, "output", "channel"))
+def test_a_model_without_norms_has_no_spreads(make_images):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    assert list(spreads(model, make_images(), "output", "channel")) == []
 
 
 def test_leaves_the_model_as_it_was(spec, make_images):

@@ -483,7 +483,7 @@ MODELS = {
         "settings.archs.net",
         "list",
     ),
-    "no normalization layers": (lambda b: b.built("nf_regnet_b0"), "settings.archs.net", "no normalization layers"),
+    "no such file of code": (lambda b: b.built("absent.py:build"), "settings.archs.net", "absent.py"),
     "a stem for others": (
         lambda b: b.built("vit_tiny_patch16_224", args=NETS["layernorm"]["args"], stem="cifar"),
         "settings.archs.net",

@@ -181,24 +181,6 @@ def test_load_refuses_and_names_the_file(net, path, harm, message):
     assert str(caught.value).startswith(str(path))
 
 
-def test_loading_weights_downloads_none(spec, path, monkeypatch):
-    """``pretrained: true`` is where a model starts; its saved weights must not need the network."""
-    import timm
-
-    checkpoint.save(create(spec, 0), path, {})
-    asked, real = [], timm.create_model
-    header = {"spec": {**spec.to_json(), "args": {**spec.args, "pretrained": True}}}
-    monkeypatch.setattr(checkpoint, "metadata", lambda _: header)
-
-    def spy(name, pretrained=False, **arguments):
-        asked.append(pretrained)
-        return real(name, **arguments)
-
-    monkeypatch.setattr(timm, "create_model", spy)
-    checkpoint.load(path)
-    assert asked == [False]
-
-
 def test_nothing_is_ever_unpickled():
     """Pickle runs code on load; weights are safetensors, tables Parquet, and progress is read as tensors only."""
     for path in (ROOT / "src").rglob("*.py"):

@@ -129,7 +129,7 @@ if workflow.is_main_process:
 wildcard_constraints:
     arch="|".join(map(re.escape, STUDY.config["archs"])),
     forget="|".join(map(re.escape, STUDY.config["forgets"])),
-    method="|".join(map(re.escape, STUDY.methods)),
+    method="|".join(map(re.escape, [*STUDY.methods, *STUDY.external])),
     scope=scope_grammar.pattern(),
     attack="|".join(map(re.escape, STUDY.config["attacks"])),
     figure="|".join(map(re.escape, STUDY.config["figures"])),
@@ -154,6 +154,23 @@ def sources(kind, *names):
     return lambda wildcards: getattr(STUDY, f"{kind}_sources")(
         *(wildcards[name] for name in names)
     )
+
+
+def one_of(names):
+    """A wildcard constraint, which nothing satisfies where there are no names."""
+    return "|".join(map(re.escape, map(str, names))) or "(?!)"
+
+
+def originals(wildcards):
+    """Params: the user's weights in place of pretraining."""
+    return STUDY.original(wildcards.arch, int(wildcards.seed))
+
+
+def made_elsewhere(wildcards):
+    """Params: the user's weights in place of a run's job."""
+    keys = ("arch", "forget", "method", "scope", "seed")
+    own = Run(**{key: wildcards[key] for key in keys})
+    return STUDY.forgotten(own)
 
 
 def named(wildcard):

@@ -22,6 +22,11 @@ rule gate:
     input:
         metrics="<results>/metrics.parquet",
         composition="<results>/composition.parquet",
+        retrained=[
+            of_run(run, "cost.parquet")
+            for run in STUDY.runs
+            if (run.method, run.scope) == REFERENCE
+        ],
     output:
         out="<results>/gates.parquet",
     log:
@@ -30,6 +35,7 @@ rule gate:
         "../../environment.yml"
     params:
         settings=settings("gate"),
+        confidence=STUDY.config["settings"]["analysis"]["confidence"],
         code=code("gate"),
     message:
         "Gates"

@@ -42,6 +42,7 @@ rule shadow_pretrain:
             seed="{shadow}",
         ),
         settings=settings("training", "arch"),
+        sources=sources("training", "arch"),
         code=code("unlearn/retrain"),
     message:
         "Pretrain: {wildcards.arch}, shadow {wildcards.shadow}"

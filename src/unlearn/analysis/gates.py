@@ -9,6 +9,7 @@ one leaves nothing robust; an attack of many steps is no weaker than one of a si
 no weaker than one that does not; attacks on different losses are not far apart; perturbations are within their bounds;
 outputs are logits. If a run fails a gate for an attack, every comparison of its cell by that attack is flagged, and
 every verdict that rests on it says so. Where the study has nothing to compare with, the gate's row holds a null.
+Gates of exact retraining itself are in ``unlearn.analysis.independence``.
 """
 
 import itertools
@@ -29,6 +30,7 @@ LOSS_TOLERANCE = 0.1
 NEAR_ZERO = 0.02
 BOUND = 1 + 1e-3
 
+INDEPENDENCE, EFFECT = "independence", "effect"  # of exact retraining: unlearn.analysis.independence
 COLUMNS = [*RUN_KEY, "gate", "attack", "against", "value", "limit", "passed", "n"]
 MANY_STEPS = ("iterative", "ensemble")
 GRADIENT = ("single", *MANY_STEPS)
@@ -60,10 +62,11 @@ def gates(metrics: pd.DataFrame, attacks: Mapping[str, Attack]) -> pd.DataFrame:
             rows += [(*run, *row) for row in _of_perturbations(name, values)]
             if attack.aim == "fool":
                 rows += [(*run, *row) for row in _of_curve(name, curves, attacks)]
-    return _typed(pd.DataFrame(rows, columns=COLUMNS))
+    return typed(pd.DataFrame(rows, columns=COLUMNS))
 
 
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with nulls of the types of its columns."""
     texts = dict.fromkeys(("attack", "against"), "string")
     return table.astype({**texts, "passed": "boolean", "value": "Float64", "n": "Int64"})
 
@@ -76,7 +79,7 @@ def copies(metrics: pd.DataFrame, composition: pd.DataFrame) -> pd.DataFrame:
     total = composition[composition["by"] == "all"].set_index("forget")["forgotten"]
     value = runs["forget"].map(of.set_index("forget")["retained"])
     found = runs.assign(gate="copies", attack=None, against=None, value=value, limit=0.0, passed=value == 0)
-    return _typed(found.assign(n=runs["forget"].map(total)))
+    return typed(found.assign(n=runs["forget"].map(total)))
 
 
 def failed(table: pd.DataFrame) -> pd.DataFrame:
@@ -84,18 +87,25 @@ def failed(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["passed"].eq(False).fillna(False)]
 
 
+def flagging(table: pd.DataFrame) -> pd.DataFrame:
+    """Those of them that put comparisons in doubt: a small effect is a finding, and puts none."""
+    rows = failed(table)
+    return rows[rows["gate"] != EFFECT]
+
+
 def flag_comparisons(comparisons: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """The comparisons with ``failed_gates``: those that a run of the cell, or of exact retraining, fails for the row's
-    attack ("losses, white_box") or for all of a run ("copies"); empty where none does."""
-    rows = failed(table)
+    attack ("losses, white_box") or for all of a run ("copies", "independence"); empty where none does."""
+    rows = flagging(table)
     whole = rows[rows["attack"].isna()].groupby(list(CELL_KEY))["gate"].agg(set)
     of_cell = rows.groupby([*CELL_KEY, "attack"])["gate"].agg(set)
     reference = rows[(rows["method"] == REFERENCE[0]) & (rows["scope"] == REFERENCE[1])]
     of_reference = reference.groupby(["arch", "forget", "attack"])["gate"].agg(set)
+    of_whole = reference[reference["attack"].isna()].groupby(["arch", "forget"])["gate"].agg(set)
     names = []
     for *cell, attack in comparisons[[*CELL_KEY, "attack"]].astype(object).itertuples(index=False, name=None):
         gates = of_cell.get((*cell, attack), set()) | of_reference.get((*cell[:2], attack), set())
-        gates = gates | whole.get(tuple(cell), set())
+        gates = gates | whole.get(tuple(cell), set()) | of_whole.get(tuple(cell[:2]), set())
         names.append(", ".join(sorted(gates)))
     return comparisons.assign(failed_gates=names)
 
@@ -103,7 +113,7 @@ def flag_comparisons(comparisons: pd.DataFrame, table: pd.DataFrame) -> pd.DataF
 def flag_conjectures(conjectures: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """The conjectures, with the gates that runs of the architecture fail for the row's attack, or for all of a run,
     named in the reason."""
-    rows = failed(table)
+    rows = flagging(table)
     by_attack = rows.groupby(["arch", "attack"])["gate"].agg(set)
     whole = rows[rows["attack"].isna()].groupby("arch")["gate"].agg(set)
     reasons = []

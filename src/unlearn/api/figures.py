@@ -76,7 +76,8 @@ class ReportSettings:
 
     ``archs``, ``forgets``, ``methods`` and ``scopes`` are in the study's order; ``attacks`` are those that aim to fool
     the model. ``labels``: architecture → printed name; ``threat_norms`` and ``headline_eps``: attack → its norm, and
-    the radius that summaries show.
+    the radius that summaries show. ``external``: the ``methods`` that are models unlearned elsewhere; ``notes``: what
+    tables say of models that the study did not make from nothing.
     """
 
     archs: Sequence[str]
@@ -87,6 +88,8 @@ class ReportSettings:
     labels: Mapping[str, str]
     threat_norms: Mapping[str, str]
     headline_eps: Mapping[str, float] = field(default_factory=dict)
+    external: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @property
     def attack(self) -> str:
@@ -140,22 +143,25 @@ def controls(frame: pd.DataFrame) -> pd.Series:
 
 
 def on_widest_scope(frame: pd.DataFrame, layers: pd.DataFrame, settings: ReportSettings) -> pd.DataFrame:
-    """The rows of a figure with one line per method: the controls, and the other methods on the scope of the study that
-    holds the most layers of the architecture. ``layers`` is the table of that name."""
+    """The rows of a figure with one line per method: the controls, models that were unlearned elsewhere, and the other
+    methods on the scope of the study that holds the most layers of the architecture. ``layers`` is the table of that
+    name."""
     ordered = layers[layers["scope"].isin(settings.scopes)].sort_values(["layers", "parameters"], kind="stable")
     widest = ordered.groupby("arch")["scope"].last()
     methods = ~frame["method"].isin(CONTROLS) & (frame["scope"] == frame["arch"].map(widest))
-    return frame[controls(frame) | methods]
+    return frame[controls(frame) | methods | frame["method"].isin(settings.external)]
 
 
 def scopes_shown(frame: pd.DataFrame, settings: ReportSettings) -> str:
     """What the legend of such a figure says: the scope of its methods, per architecture where they differ."""
-    by_arch = frame[~controls(frame)].groupby("arch", sort=False)["scope"].first()
+    methods = ~controls(frame) & ~frame["method"].isin(settings.external)
+    by_arch = frame[methods].groupby("arch", sort=False)["scope"].first()
     if by_arch.nunique() == 1:
         scopes = by_arch.iloc[0]
     else:
         scopes = ", ".join(f"{scope} ({settings.labels[arch]})" for arch, scope in by_arch.items())
-    return f"scope: {scopes or ALL}" + (f"; controls: {ALL}" if set(by_arch) - {ALL} else "")
+    others = ", ".join(["controls", *map(name, settings.external)])
+    return f"scope: {scopes or ALL}" + (f"; {others}: {ALL}" if set(by_arch) - {ALL} else "")
 
 
 def groups(frame: pd.DataFrame) -> list[tuple[str, str]]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.config import contracts, plugins
+from unlearn.config.given import INIT, places
 from unlearn.config.settings import ConfigError
 from unlearn.config.validation import convert, outside
-from unlearn.run import RETRAIN
+from unlearn.run import PRETRAINING, RETRAIN
 
 if TYPE_CHECKING:
     from unlearn.config.study import Study
@@ -34,6 +35,8 @@ def check(study: Study) -> None:
     _radii(study)
     _settings(study)
     _labels(study)
+    _models(study)
+    _external(study)
     for forget in study.config["forgets"]:
         _forget(study, forget)
     _needs(study)
@@ -53,6 +56,13 @@ def check_outside(study: Study, results: Path | None) -> None:
         for key, path, kind in outside(settings):
             if not THERE[kind](path):
                 raise ConfigError(f"{where}.{key}: {path}: no such {kind.removesuffix('s')}")
+    for given in study.given():
+        if not (results and (results / given.made).is_file()) and not Path(given.path).is_file():
+            raise ConfigError(f"{given.key}: {given.path}: no such file")
+    for arch in study.config["archs"]:  # whatever is made: no weights are read without the model's code
+        for path in study.model_sources(arch):
+            if not Path(path).is_file():
+                raise ConfigError(f"settings.archs.{arch}.model: {path}: no such file")
 
 
 def _names(config: dict[str, Any]) -> None:
@@ -119,6 +129,50 @@ def _labels(study: Study) -> None:
         label = study.arch(arch)["label"]
         if (other := owners.setdefault(label, arch)) != arch:
             raise ConfigError(f"settings.archs.{arch}.label: {label!r} is the label of {other} too")
+
+
+def _models(study: Study) -> None:
+    """Where the weights of a model come from is said by keys that the tables can repeat, and by nothing else."""
+    c = study.config
+    for arch in c["archs"]:
+        spec, where = study.arch(arch), f"settings.archs.{arch}"
+        for name in spec["args"]:
+            if name in ("checkpoint_path", "weights") or name.startswith("pretrained"):
+                raise ConfigError(
+                    f"{where}.args.{name}: weights are named by {where}.weights (the model to unlearn) or "
+                    f"{where}.{INIT} (where pretraining and exact retraining start)"
+                )
+            if name in ("num_classes", "in_chans"):
+                raise ConfigError(f"{where}.args.{name}: follows from the images")
+        if spec["retrained"] and not spec["weights"]:
+            raise ConfigError(f"{where}.retrained: needs {where}.weights, the original that it belongs to")
+        if spec["retrained"]:
+            _one_each(study, f"{where}.retrained", spec["retrained"])
+        if spec["weights"] and not spec["train"]["epochs"]:
+            for key in ("tune", "ulira"):
+                if c[key]:
+                    raise ConfigError(f"{where}.train.epochs: 0, but {key} trains models by this recipe")
+
+
+def _external(study: Study) -> None:
+    taken = {*plugins.names("methods"), PRETRAINING}
+    for name, spec in study.config["settings"]["external"].items():
+        where = f"settings.external.{name}"
+        if name in taken:
+            raise ConfigError(f"{where}: is the name of a method")
+        for arch, path in spec["weights"].items():
+            if arch not in study.config["settings"]["archs"]:
+                raise ConfigError(f"{where}.weights.{arch}: has no entry in settings.archs")
+            _one_each(study, f"{where}.weights.{arch}", path)
+        if not set(spec["weights"]) & set(study.config["archs"]):
+            raise ConfigError(f"{where}.weights: has none of archs ({', '.join(study.config['archs'])})")
+
+
+def _one_each(study: Study, key: str, path: str) -> None:
+    """One model stands neither for several forget sets nor for several seeds, between which it would not vary."""
+    for name in ("forget", "seed"):
+        if len(study.config[f"{name}s"]) > 1 and name not in places(path):
+            raise ConfigError(f"{key}: must hold {{{name}}}, since the study has several {name}s")
 
 
 def _forget(study: Study, forget: str) -> None:

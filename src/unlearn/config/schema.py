@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from unlearn.config import scope_grammar
+from unlearn.config.given import ForgottenWeights, OriginalWeights
 from unlearn.config.settings import (
     Budget,
     Count,
@@ -107,13 +108,24 @@ class Architecture(Section):
     label: Text
     """Name in figures and tables."""
     model: Text
-    """A timm model, or smallvit."""
+    """A timm model, smallvit, or FILE.py:FUNCTION, a function that gives a torch module."""
     args: Values = {}
-    """Keyword arguments of timm.create_model."""
+    """Keyword arguments of timm.create_model, or of the function."""
+    groups: Annotated[list[Several[Text]], Field(min_length=2)] | None = None
+    """The groups of parameters from stem to head, each a list of beginnings of their names, for a model without timm's
+    group_matcher."""
     stem: Literal["native", "cifar"] = "native"
     """cifar exchanges the stem of a ResNet for a 3x3 stride-1 convolution without pooling."""
     train: Training
     """Recipe of pretraining and of exact retraining."""
+    init: File | None = None
+    """Weights from which pretraining and exact retraining start; a head of other classes starts afresh."""
+    weights: OriginalWeights | None = None
+    """Weights of the original model, in place of pretraining with the study's seeds; the path may hold {seed}."""
+    retrained: ForgottenWeights | None = None
+    """Weights of the exactly retrained model; the path must hold {forget} and {seed} where the study has several."""
+    trust: bool = False
+    """Whether weights and retrained are taken whatever their accuracy on the images that they were trained on."""
     methods: dict[str, Values] = {}
     """Settings of methods for this architecture; they win over settings.methods."""
 
@@ -133,6 +145,17 @@ class Within(Section):
         if bool(self.column) != bool(self.values) or (self.column and self.classes):
             raise ValueError("must hold either classes, or column and values")
         return self
+
+
+class External(Section):
+    """A model that was unlearned elsewhere. It is measured like a method on the scope all."""
+
+    weights: dict[str, ForgottenWeights] = Field(min_length=1)
+    """Weights per architecture; the path must hold {forget} and {seed} where the study has several."""
+    seconds: NonNegative | None = None
+    """Time that the unlearning took there; null if not known."""
+    trust: bool = False
+    """Whether weights are taken whatever their accuracy on the images that are retained."""
 
 
 class RandomImages(Section):
@@ -287,6 +310,8 @@ class Settings(Section):
     """Settings of methods for all architectures, by the names of their files."""
     attacks: dict[str, Values] = {}
     """Settings of attacks, by the names of their files."""
+    external: dict[Name, External] = {}
+    """Models that were unlearned elsewhere, by the names that they have in tables and figures."""
     samples: Samples = Samples()
     probe: Probe = Probe()
     features: Features = Features()

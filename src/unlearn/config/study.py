@@ -1,17 +1,28 @@
 """A study: the checked config, the runs it names, and the settings each stage depends on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from unlearn.config import checks, contracts, scope_grammar, strict_yaml
+from unlearn.config.given import INIT, local, places
 from unlearn.config.schema import Config
 from unlearn.config.settings import ConfigError, Section
 from unlearn.config.validation import convert, sources
 from unlearn.io.catalogue import STUDY_WIDE
 from unlearn.io.metadata import canonical
-from unlearn.run import ALL, CONTROLS, ORIGINAL, RETRAIN, Run
+from unlearn.run import ALL, CONTROLS, ORIGINAL, PRETRAINING, REFERENCE, RETRAIN, Run
+
+
+class Given(NamedTuple):
+    """A file of weights of the user's: the ``key`` of the config that names it, and the result that is ``made``
+    from it."""
+
+    key: str
+    arch: str
+    path: str
+    made: str
 
 
 class Study:
@@ -67,18 +78,100 @@ class Study:
 
     @cached_property
     def runs(self) -> list[Run]:
+        """Those of the cells, then those of models that were unlearned elsewhere."""
         c = self.config
         return [
             Run(arch, forget, method, scope, seed)
             for arch in c["archs"]
             for forget in c["forgets"]
-            for method, scope in self.cells
+            for method, scope in [*self.cells, *((name, ALL) for name in self.external if self._unlearned(name, arch))]
             for seed in c["seeds"]
         ]
 
     @cached_property
     def methods(self) -> list[str]:
+        """The methods that run, files of ``methods/``."""
         return list(dict.fromkeys(method for method, _ in self.cells))
+
+    @cached_property
+    def external(self) -> list[str]:
+        """The names of models that were unlearned elsewhere; they stand in place of a method."""
+        return list(self.config["settings"]["external"])
+
+    # --- the user's own files in place of what a study makes ----------------------------------------
+
+    def original(self, arch: str, seed: int) -> str | None:
+        """The user's weights in place of pretraining; none for the seeds of tuning and of shadow models, which train
+        by the recipe."""
+        path = self.arch(arch)["weights"] if seed in self.config["seeds"] else None
+        return path and path.format(seed=seed)
+
+    def forgotten(self, run: Run) -> str | None:
+        """The user's weights in place of a run's job."""
+        path = self.arch(run.arch)["retrained"] if run.method == RETRAIN else self._unlearned(run.method, run.arch)
+        return path and path.format(seed=run.seed, forget=run.forget)
+
+    def _unlearned(self, name: str, arch: str) -> str | None:
+        return self.config["settings"]["external"][name]["weights"].get(arch)
+
+    def given(self) -> Iterator[Given]:
+        """All files of weights that the study reads."""
+        c = self.config
+        for arch, seed in ((arch, seed) for arch in c["archs"] for seed in c["seeds"]):
+            key, made = f"settings.archs.{arch}", f"pretrained/{arch}/seed{seed}/model.safetensors"
+            if path := self.original(arch, seed):
+                yield Given(f"{key}.weights", arch, path, made)
+            if path := self.arch(arch)[INIT]:
+                yield Given(f"{key}.{INIT}", arch, path, made)
+        for run in self.runs:
+            exact = (run.method, run.scope) == REFERENCE
+            if (exact or run.method in self.external) and (path := self.forgotten(run)):
+                key = f"archs.{run.arch}.retrained" if exact else f"external.{run.method}.weights.{run.arch}"
+                made = f"runs/{run.arch}/{run.forget}/{run.method}-{run.scope}/seed{run.seed}/model.safetensors"
+                yield Given(f"settings.{key}", run.arch, path, made)
+
+    def model_sources(self, arch: str) -> list[str]:
+        """The file with the code of an architecture that timm does not have."""
+        found = local(self.arch(arch)["model"])
+        return [found[0]] if found else []
+
+    def training_sources(self, arch: str) -> list[str]:
+        """The user's files that pretraining and exact retraining read."""
+        return [*self.model_sources(arch), *([self.arch(arch)[INIT]] if self.arch(arch)[INIT] else [])]
+
+    def layers_sources(self) -> list[str]:
+        """All files of the user's that hold models."""
+        found = [path for arch in self.config["archs"] for path in self.model_sources(arch)]
+        return list(dict.fromkeys([*found, *(given.path for given in self.given())]))
+
+    def adoption_settings(self, arch: str, method: str) -> dict[str, Any]:
+        """How weights are taken in place of pretraining, or of a run of the method."""
+        spec = self.config["settings"]["external"].get(method) or self.arch(arch)
+        key = {PRETRAINING: f"archs.{arch}.weights", RETRAIN: f"archs.{arch}.retrained"}.get(method)
+        key = f"settings.{key or f'external.{method}.weights.{arch}'}"
+        seconds = spec.get("seconds")
+        return canonical({"model": self.model(arch), "key": key, "trust": spec["trust"], "seconds": seconds})
+
+    @property
+    def notes(self) -> list[str]:
+        """What every table says of models that the study did not make from nothing."""
+        c, found = self.config, []
+        for arch in c["archs"]:
+            spec = self.arch(arch)
+            same = len(c["seeds"]) > 1 and spec["weights"] and not places(spec["weights"])
+            parts = {
+                f"pretraining and exact retraining start from {spec[INIT]}": spec[INIT] and not spec["weights"],
+                f"exact retraining starts from {spec[INIT]}": spec[INIT] and spec["weights"] and not spec["retrained"],
+                f"the original is {spec['weights']}" + ", one model for all seeds" * bool(same): spec["weights"],
+                f"exact retraining is {spec['retrained']}": spec["retrained"],
+            }
+            if said := [text for text, holds in parts.items() if holds]:
+                found.append(f"{spec['label']}: {'; '.join(said)}.")
+        for name in self.external:
+            seconds = c["settings"]["external"][name]["seconds"]
+            time = "its time is not known" if seconds is None else f"its time, {seconds:g} s, is as the config says"
+            found.append(f"{name} was unlearned elsewhere; {time}.")
+        return found
 
     # --- settings by stage (what a stage's result depends on, and nothing else) --------------------
 
@@ -117,18 +210,23 @@ class Study:
 
     def training_settings(self, arch: str) -> dict[str, Any]:
         """The recipe of pretraining, which exact retraining repeats on the retain set."""
-        return canonical({"model": self.model(arch), "method": self.arch(arch)["train"], **self._execution()})
+        spec = self.arch(arch)
+        init = {INIT: spec[INIT]} if spec[INIT] else {}
+        return canonical({"model": self.model(arch), "method": spec["train"], **init, **self._execution()})
 
     def layers_settings(self) -> dict[str, Any]:
         """All architectures and scopes, as the config writes them."""
         c = self.config
         data = {"data": c["dataset"], "crop": self.dataset["augment"]["crop"]}
-        return canonical({"archs": {arch: self.model(arch) for arch in c["archs"]}, "scopes": c["scopes"], **data})
+        given = list(dict.fromkeys((g.arch, g.key, g.path, self.arch(g.arch)["trust"]) for g in self.given()))
+        models = {arch: self.model(arch) for arch in c["archs"]}
+        return canonical({"archs": models, "scopes": c["scopes"], **data, **({"given": given} if given else {})})
 
     def model(self, arch: str) -> dict[str, Any]:
         """What a model is built from, beside the data set."""
         spec = self.arch(arch)
-        return {**{key: spec[key] for key in ("model", "args", "stem")}, "normalize": self.dataset["normalize"]}
+        keys = ("model", "args", "stem", *(["groups"] if spec["groups"] else []))
+        return {**{key: spec[key] for key in keys}, "normalize": self.dataset["normalize"]}
 
     def method_settings(self, arch: str, method: str) -> dict[str, Any]:
         """Defaults of the method's file < settings.methods < settings.archs.<arch>.methods."""
@@ -198,11 +296,13 @@ class Study:
             {
                 "archs": c["archs"],
                 "forgets": c["forgets"],
-                "methods": self.methods,
+                "methods": [*self.methods, *self.external],
                 "scopes": self.scopes,
                 "attacks": [a for a in c["attacks"] if self.gate_settings()[a]["aim"] == "fool"],
                 "threat_norms": self.threat_norms,
                 "labels": {a: self.arch(a)["label"] for a in c["archs"]},
+                "external": self.external,
+                "notes": self.notes,
             }
         )
 

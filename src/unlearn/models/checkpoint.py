@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +63,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Classifier:
     header = metadata(path)
     try:
         spec = Spec.from_json(header["spec"])
-        # Else timm would download weights, which are replaced below.
-        empty = replace(spec, args={**spec.args, "pretrained": False})
-        model = create(empty if "pretrained" in spec.args else spec, seed=0)
-        model.spec = spec
+        model = create(spec, seed=0)
         model.load_state_dict(state(path), strict=True)
     except (ModelError, RuntimeError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: {error}") from None

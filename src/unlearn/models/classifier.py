@@ -1,13 +1,19 @@
 """Classifiers: a timm model behind its own normalization, from pixels in [0, 1] to logits."""
 
+import hashlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from unlearn.config.given import local
 
 
 class ModelError(ValueError):
@@ -18,8 +24,10 @@ class ModelError(ValueError):
 class Spec:
     """All that is needed to build a classifier. It is stored in the header of the classifier's weights.
 
-    ``model`` and ``args`` go to ``timm.create_model``; ``shape`` is that of an image (C, H, W); ``stem`` is "native" or
-    "cifar"; ``normalize`` has a mean and a standard deviation for each channel, or one for all.
+    ``model`` and ``args`` go to ``timm.create_model``, or ``model`` is FILE.py:FUNCTION and ``digest`` the sha256 of
+    the file; ``shape`` is that of an image (C, H, W); ``stem`` is "native" or "cifar"; ``normalize`` has a mean and a
+    standard deviation for each channel, or one for all; ``groups``: beginnings of the names of parameters, by group
+    from stem to head, in place of timm's.
     """
 
     model: str
@@ -28,6 +36,8 @@ class Spec:
     args: dict[str, Any] = field(default_factory=dict)
     stem: str = "native"
     normalize: dict[str, list[float]] = field(default_factory=lambda: {"mean": [0.5], "std": [0.5]})
+    groups: list[list[str]] | None = None
+    digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -73,24 +83,56 @@ def held_statistics(model: nn.Module) -> Iterator[None]:
 def create(spec: Spec, seed: int) -> Classifier:
     """A freshly initialised classifier; the initialisation depends on ``seed`` alone.
 
-    With ``pretrained: true`` in ``spec.args`` timm downloads weights. Raises ModelError for an unknown model and for
-    arguments that do not fit it.
+    Raises ModelError for an unknown model, for arguments that do not fit it, and for a file of code that is not the
+    one of the spec's digest.
     """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if found := local(spec.model):
+            net, spec = _from_file(*found, spec)
+        else:
+            net = _from_timm(spec)
+        if spec.stem == "cifar":
+            _cifar_stem(net, spec)
+    return Classifier(net, spec)
+
+
+def _from_timm(spec: Spec) -> nn.Module:
     import timm
 
     if spec.model.startswith("smallvit"):
         import unlearn.models.smallvit  # noqa: F401 (registers it)
     if not timm.is_model(spec.model):
         raise ModelError(f"model {spec.model!r} is neither timm's nor smallvit")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            net = timm.create_model(spec.model, num_classes=spec.classes, in_chans=spec.shape[0], **spec.args)
-        except Exception as error:  # timm passes on all that its models and downloads raise
-            raise ModelError(f"model {spec.model!r} with args {spec.args}: {error}") from error
-        if spec.stem == "cifar":
-            _cifar_stem(net, spec)
-    return Classifier(net, spec)
+    try:
+        return timm.create_model(spec.model, num_classes=spec.classes, in_chans=spec.shape[0], **spec.args)
+    except Exception as error:  # timm passes on all that its models raise
+        raise ModelError(f"model {spec.model!r} with args {spec.args}: {error}") from error
+
+
+def _from_file(file: str, function: str, spec: Spec) -> tuple[nn.Module, Spec]:
+    """The module that a user's function gives, and the spec with the digest of its file."""
+    try:
+        source = Path(file).read_bytes()
+    except OSError as error:
+        raise ModelError(f"model {spec.model!r}: {error}") from None
+    digest = hashlib.sha256(source).hexdigest()
+    if spec.digest not in ("", digest):
+        raise ModelError(f"model {spec.model!r}: the file has changed since these weights were made")
+    name = f"model_{digest[:16]}"
+    try:
+        if name not in sys.modules:
+            declared = spec_from_file_location(name, file)
+            module = module_from_spec(declared)
+            exec(compile(source, file, "exec"), vars(module))  # what was digested, and leaves no cache beside it
+            sys.modules[name] = module
+        build = getattr(sys.modules[name], function)
+        net = build(num_classes=spec.classes, in_chans=spec.shape[0], **spec.args)
+    except Exception as error:
+        raise ModelError(f"model {spec.model!r} with args {spec.args}: {type(error).__name__}: {error}") from error
+    if not isinstance(net, nn.Module):
+        raise ModelError(f"model {spec.model!r} gives a {type(net).__name__}, must give a torch.nn.Module")
+    return net, replace(spec, digest=digest)
 
 
 def check(model: Classifier) -> None:

@@ -20,17 +20,23 @@ UNMATCHED = "\0"
 def groups(model: nn.Module) -> dict[str, int]:
     """Name of each parameter, buffer and stateless module → the number of its group; 0 is the stem.
 
-    Raises ScopeError for a model without timm's ``group_matcher``.
+    Raises ScopeError for a model without timm's ``group_matcher`` or groups in its spec, and for groups that leave out
+    a parameter or hold none.
     """
     net = model.net
-    if not hasattr(net, "group_matcher"):
-        raise ScopeError(f"model {model.spec.model!r} does not say how its parameters group")
     state = net.state_dict()
     stateless = [name for name, module in net.named_modules() if name and not module.state_dict()]
-    # A name that matches no pattern comes after all blocks, where timm puts the head.
-    matched = group_with_matcher(
-        iter([(name, None) for name in (*state, *stateless, UNMATCHED)]), net.group_matcher(coarse=True), reverse=True
-    )
+    if model.spec.groups:
+        matched = _by_beginnings(model.spec.groups, [*state], stateless)
+    elif hasattr(net, "group_matcher"):
+        # A name that matches no pattern comes after all blocks, where timm puts the head.
+        matched = group_with_matcher(
+            iter([(name, None) for name in (*state, *stateless, UNMATCHED)]),
+            net.group_matcher(coarse=True),
+            reverse=True,
+        )
+    else:
+        raise ScopeError(f"model {model.spec.model!r} does not say how its parameters group: it has no group_matcher")
     order = {group: i for i, group in enumerate(sorted({matched[name] for name in (*state, UNMATCHED)}))}
     group = {name: order[matched[name]] for name in state}
     # The patterns are made for parameters. A module without any that matches no pattern (dropout or activation of the
@@ -42,6 +48,25 @@ def groups(model: nn.Module) -> dict[str, int]:
         if name in stateless:
             group[name] = last if matched[name] == matched[UNMATCHED] else order.get(matched[name], last)
     return {f"net.{name}": number for name, number in group.items()}
+
+
+def _by_beginnings(groups: list[list[str]], state: list[str], stateless: list[str]) -> dict[str, int]:
+    """Name → number of the group that holds its longest beginning, in whole parts between dots; stateless modules
+    without one as timm's unmatched ones."""
+    numbers = {beginning: number for number, group in enumerate(groups) for beginning in group}
+
+    def number(name: str) -> int | None:
+        parts = name.split(".")
+        found = (numbers.get(".".join(parts[:length])) for length in range(len(parts), 0, -1))
+        return next((number for number in found if number is not None), None)
+
+    matched = {name: number(name) for name in state}
+    if outside := [name for name, group in matched.items() if group is None]:
+        raise ScopeError(f"groups: {len(outside)} parameters are in none, first {outside[0]}")
+    if empty := set(range(len(groups))) - set(matched.values()):
+        raise ScopeError(f"groups.{min(empty)}: holds no parameter")
+    last = len(groups)  # no group's, so that the module before them decides
+    return {**matched, **{name: last if (n := number(name)) is None else n for name in stateless}, UNMATCHED: last}
 
 
 def thirds(model: nn.Module) -> dict[str, int]:

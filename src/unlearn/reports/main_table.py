@@ -105,4 +105,4 @@ def _caption(frame: pd.DataFrame, settings: ReportSettings) -> str:
         sentences.append(
             f"{INCOMPLETE} without the seeds that failed or have no value, {ABSENT} all did: see the verdicts."
         )
-    return " ".join(sentences)
+    return " ".join([*sentences, *settings.notes])

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from unlearn.analysis.gates import EFFECT
+from unlearn.analysis.independence import EFFECTS
 from unlearn.api.figures import ReportSettings
 from unlearn.io.columns import CELL_KEY
 from unlearn.reports.markup import escape, markdown
@@ -22,11 +24,13 @@ def page(
     """Markdown: a row per claim with its evidence, per gate that failed or could not run, per failed run, and per
     metric and reason for which values are not defined; and what the forget sets are made of."""
     sections = {
+        **({"Models": ["".join(f"- {escape(note)}\n" for note in settings.notes)]} if settings.notes else {}),
         "Claims": [
             _table(pd.DataFrame([_verdict(row, settings.labels) for _, row in conjectures.iterrows()])),
             "The rule of each verdict is stated in docs/statistics.md.\n",
         ],
-        "Gates": _gates(gates, settings.labels),
+        "Forgetting": _forgetting(gates[gates["gate"] == EFFECT], settings),
+        "Gates": _gates(gates[gates["gate"] != EFFECT], settings.labels),
         "Failed runs": [
             _table(failures.assign(arch=failures["arch"].map(settings.labels))) if len(failures) else "None.\n"
         ],
@@ -53,6 +57,26 @@ def _verdict(row: pd.Series, labels: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _forgetting(effects: pd.DataFrame, settings: ReportSettings) -> list[str]:
+    """A line per architecture and forget set: whether retraining changes more than retraining once more would."""
+    lines = []
+    for (arch, forget), rows in effects.groupby(["arch", "forget"], sort=False):
+        of_metric = rows.drop_duplicates("against").set_index("against")
+        of_metric.index = of_metric.index.map(EFFECTS)
+        texts = [
+            f"{metric} by {100 * row['limit']:.2f} points, noise {100 * row['value']:.2f}"
+            for metric, row in of_metric.dropna(subset="passed").iterrows()
+        ]
+        small = of_metric.index[of_metric["passed"].eq(False).fillna(False)]
+        said = f"{settings.labels[arch]}, {forget}: exact retraining changes {'; '.join(texts)}."
+        if len(small) == len(of_metric):
+            said += " Retraining changes less than the noise: this study cannot measure forgetting."
+        elif len(small):
+            said += f" Forgetting cannot be measured by {', '.join(small)}, which changes less than the noise."
+        lines.append(f"- {escape(said)}\n")
+    return ["".join(lines) if lines else "Not measured.\n"]
+
+
 def _gates(gates: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
     """Paragraphs: how many checks passed, those that failed, and those that had nothing to check."""
     ran = gates[gates["passed"].notna()]
@@ -73,7 +97,7 @@ def _gates(gates: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
         parts.append(_table(pd.DataFrame(rows)))
     idle = gates.loc[gates["passed"].isna(), ["gate", "attack"]].drop_duplicates()
     if len(idle):
-        names = ", ".join(f"{gate} of {attack}" for gate, attack in idle.to_numpy())
+        names = ", ".join(gate if pd.isna(attack) else f"{gate} of {attack}" for gate, attack in idle.to_numpy())
         parts.append(f"Nothing in the study to compare with, or not measured: {escape(names)}.\n")
     return parts
 

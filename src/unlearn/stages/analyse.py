@@ -62,6 +62,6 @@ def analyse(
 def along(trajectory: pd.DataFrame) -> pd.DataFrame:
     """A row per checkpoint of pretraining: its accuracy and the mean over layers of the relative gap."""
     checkpoint = ["arch", "seed", "epoch", "accuracy"]
-    by_layer = trajectory.groupby([*checkpoint, "layer"], sort=False)["sigma"]
+    by_layer = trajectory.groupby([*checkpoint, "layer"], sort=False, dropna=False)["sigma"]
     gaps = by_layer.agg(lambda sigma: relative_gap(sigma.to_numpy())).rename("relative_fairness_gap_mean")
-    return gaps.groupby(checkpoint, sort=False).mean().reset_index()
+    return gaps.groupby(checkpoint, sort=False, dropna=False).mean().reset_index()

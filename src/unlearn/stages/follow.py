@@ -28,19 +28,19 @@ def follow(run: Run, model: str, snapshots: str, dataset: str, out: str, setting
             rows = list(spreads(net, found.to(device), settings.at, settings.sigma))
             writer.write(
                 {
-                    **{"arch": run.arch, "seed": run.seed, "epoch": epoch, "accuracy": right},
+                    **{"arch": run.arch, "seed": run.seed, "epoch": [epoch] * len(rows), "accuracy": right},
                     **{name: [getattr(row, name) for row in rows] for name in COLUMNS},
                     "class": [row.label for row in rows],
                 }
             )
 
 
-def along(model: str, snapshots: str, device: torch.device) -> Iterator[tuple[int, Classifier]]:
-    """(epoch, model as it was then), the final one last."""
+def along(model: str, snapshots: str, device: torch.device) -> Iterator[tuple[int | None, Classifier]]:
+    """(epoch, model as it was then), the final one last; None for a model that was trained elsewhere."""
     net = checkpoint.load(model, device)
     final = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     for epoch, state in checkpoint.snapshots(snapshots):
         net.load_state_dict(state)
         yield epoch, net
     net.load_state_dict(final)
-    yield checkpoint.metadata(model)["settings"]["method"]["epochs"], net
+    yield checkpoint.metadata(model)["settings"].get("method", {}).get("epochs"), net

@@ -7,38 +7,45 @@ trained for a study that is refused.
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from unlearn.config import scope_grammar
+from unlearn.config.given import INIT
 from unlearn.io import tables
 from unlearn.io.schema.layers import LAYERS
 from unlearn.models import classifier, images, scopes
 from unlearn.models.classifier import Classifier, ModelError
 from unlearn.models.device import prepare
-from unlearn.models.normalization import ProbeError, normalization_layers
+from unlearn.models.normalization import normalization_layers
+from unlearn.models.recognition import taken
 from unlearn.models.scopes import ScopeError
+from unlearn.models.weights import fill, start
 from unlearn.run import ALL
 
 log = logging.getLogger("unlearn")
+
+SAMPLE = 2000  # images that show whether weights know the classes
 
 
 @dataclass(frozen=True)
 class LayersSettings:
     """``archs``: architecture → what its model is built from; ``scopes``: as the config writes them; ``data``: the name
-    of the data set, and ``crop``: its zero padding in pixels."""
+    of the data set, and ``crop``: its zero padding in pixels; ``given``: of each file of weights of the user's its
+    architecture, the key of the config, the path, and whether it is to be trusted."""
 
     archs: Mapping[str, dict[str, Any]]
     scopes: Sequence[str]
     data: str
     crop: int
+    given: Sequence[Sequence[Any]] = field(default_factory=list)
 
 
 def layers(dataset: str, out: str, settings: LayersSettings, device: str) -> None:
     """A row per architecture and scope: the parameters and layers inside, and their shares. A layer is a module with
-    parameters of its own.
+    parameters of its own. Weights of the user's must fit.
 
-    Raises ModelError, ProbeError or ScopeError naming the key of the config.
+    Raises ModelError or ScopeError naming the key of the config.
     """
     rows = list(held_by_all(dataset, settings, device))
     tables.write(LAYERS, out, {name: [row[name] for row in rows] for name in rows[0]}, {"settings": asdict(settings)})
@@ -66,10 +73,27 @@ def held_by_all(dataset: str, settings: LayersSettings, device: str) -> Iterator
         try:
             model = classifier.create(images.model_spec(dataset, spec), 0).to(device)
             classifier.check(model)
-            normalization_layers(model)
-        except (ModelError, ProbeError) as error:
-            raise type(error)(f"settings.archs.{arch}: {error}") from error
+        except ModelError as error:
+            raise ModelError(f"settings.archs.{arch}: {error}") from error
+        for key, path, trust in (given[1:] for given in settings.given if given[0] == arch):
+            _check_weights(model, dataset, key, path, trust)
+        if not normalization_layers(model):
+            log.warning("%s: has no normalization layers, so no fairness-gap", arch)
         yield from ({"arch": arch, **row} for row in held(model, arch, settings.scopes))
+
+
+def _check_weights(model: Classifier, dataset: str, key: str, path: str, trust: bool) -> None:
+    """Raise ModelError unless weights of the user's fit and, those of the original, know the classes, by a sample of
+    the training images. Those of models that have forgotten are judged with the split, when they are adopted."""
+    if key.endswith(".weights"):
+        names = images.describe(dataset)[0]
+        sample = images.stratified(images.training_set(dataset), max(SAMPLE, 10 * len(names)), 0)
+        taken(model, path, sample, names, key, trust)
+        return
+    try:
+        (start if key.endswith(f".{INIT}") else fill)(model, path)
+    except ModelError as error:
+        raise ModelError(f"{key}: {error}") from None
 
 
 def held(model: Classifier, arch: str, written: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -41,6 +41,7 @@ def pretrain(
         device,
         augment=settings.augment,
         precision=settings.precision,
+        init=settings.init,
         progress=progress,
     )
     net, album = starting_model(context, None), Album(range(follow, recipe.epochs, follow) if follow else ())

@@ -9,9 +9,11 @@ from unlearn.io import tables
 from unlearn.io.progress import NOTHING, Progress
 from unlearn.io.schema.tuning import TUNING
 from unlearn.models import checkpoint, images, scopes
-from unlearn.models.classifier import Classifier, Spec
+from unlearn.models.classifier import Classifier, Spec, create
 from unlearn.models.cost_meter import Meter
 from unlearn.models.device import prepare
+from unlearn.models.recognition import beyond_chance, predictions
+from unlearn.models.weights import start
 from unlearn.run import Run
 from unlearn.training.artifacts import TrainingSettings, starting_model, write
 from unlearn.training.context import AccessError, MethodContext
@@ -39,7 +41,20 @@ def unlearn(
     if tuning:
         settings = replace(settings, method=settings.method | chosen(tuning))
     net, context = unlearned(run, dataset, split, original, settings, device, progress)
-    write(net, context, run, settings, model, history, cost)
+    known = known_before(context, dataset, split) if settings.init else None
+    write(net, context, run, settings, model, history, cost, **({"start": known} if known else {}))
+
+
+def known_before(context: MethodContext, dataset: str, split: str) -> dict[str, float] | None:
+    """Accuracy on the ``n`` forgotten images of the weights that retraining starts from, and the limit of chance; None
+    for a head that starts afresh, which knows no class."""
+    net = create(context.spec, 0)
+    if not start(net, context.init):
+        return None
+    found = images.by_role(dataset, split, ("forget",))["forget"]
+    right = (predictions(net.to(context.device), found) == found.labels).float().mean().item()
+    limit = beyond_chance(images.training_set(dataset).labels)
+    return {"accuracy": right, "limit": limit, "n": len(found)}
 
 
 def unlearned(
@@ -67,6 +82,7 @@ def unlearned(
         scope=run.scope,
         augment=settings.augment,
         precision=settings.precision,
+        init=settings.init,
         progress=progress,
     )
     net = starting_model(context, original)

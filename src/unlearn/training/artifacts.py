@@ -21,12 +21,13 @@ log = logging.getLogger("unlearn")
 class TrainingSettings:
     """``method``: the settings of the method, or the recipe of (re)training; ``model``: the architecture (model, args,
     stem, normalize), None for a run that starts from the original weights; ``augment``: crop and flip; ``precision``:
-    that of training."""
+    that of training; ``init``: a file of weights that training starts from."""
 
     method: dict[str, Any]
     augment: dict[str, Any]
     precision: str
     model: dict[str, Any] | None = None
+    init: str | None = None
 
 
 def starting_model(context: MethodContext, original: str | None) -> Classifier:
@@ -42,10 +43,22 @@ def starting_model(context: MethodContext, original: str | None) -> Classifier:
 
 
 def write(
-    net: Classifier, context: MethodContext, run: Run, settings: TrainingSettings, model: str, history: str, cost: str
+    net: Classifier,
+    context: MethodContext,
+    run: Run,
+    settings: TrainingSettings,
+    model: str,
+    history: str,
+    cost: str,
+    **more: Any,
 ) -> None:
-    """Write a trained model, its history and its cost."""
-    described = {"settings": asdict(settings), "device": str(context.device), "threads": torch.get_num_threads()}
+    """Write a trained model, its history and its cost; ``more`` is metadata of all three."""
+    described = {
+        "settings": asdict(settings),
+        "device": str(context.device),
+        "threads": torch.get_num_threads(),
+        **more,
+    }
     columns = ("epoch", "loss", "lr", "seconds")
     tables.write(HISTORY, history, {key: [row[key] for row in context.history] for key in columns}, described, run)
     inside = {name for name, p in net.named_parameters() if p.requires_grad} if run.method != ORIGINAL else set()

@@ -19,6 +19,7 @@ from unlearn.io.progress import Progress
 from unlearn.models.classifier import Classifier, Spec, create
 from unlearn.models.cost_meter import Meter
 from unlearn.models.images import ImageSet, to_float
+from unlearn.models.weights import start
 from unlearn.run import ALL
 
 log = logging.getLogger("unlearn")
@@ -41,7 +42,8 @@ class Batch(NamedTuple):
 @dataclass
 class MethodContext:
     """What a method is given. ``data``: the images by role that it may read; ``scope``: the layers that it may change;
-    ``progress``: the saved state from which a killed job continues."""
+    ``init``: a file of weights in place of the random initialisation; ``progress``: the saved state from which a killed
+    job continues."""
 
     seed: int
     spec: Spec
@@ -50,6 +52,7 @@ class MethodContext:
     scope: str = ALL
     augment: dict[str, Any] = field(default_factory=lambda: {"crop": 0, "flip": False})
     precision: str = "float32"
+    init: str | None = None
     meter: Meter | None = None
     progress: Progress = field(default_factory=Progress)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -84,8 +87,12 @@ class MethodContext:
             yield Batch(x, images.labels[index], role, index)
 
     def fresh_model(self, purpose: str = "init") -> Classifier:
-        """A newly initialised classifier. Pretraining starts from the initialisation of the purpose "init"."""
-        return create(self.spec, self.stream(purpose)).to(self.device)
+        """A newly initialised classifier. Pretraining starts from the initialisation of the purpose "init", which may
+        be a file of weights."""
+        net = create(self.spec, self.stream(purpose))
+        if self.init and purpose == "init":
+            start(net, self.init)
+        return net.to(self.device)
 
     def autocast(self) -> AbstractContextManager:
         if self.precision == "float32":

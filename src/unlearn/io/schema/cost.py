@@ -11,4 +11,5 @@ COST = Table(
         ),
     ],
     RUN_KEY,
+    ["seconds", "cpu_seconds", "peak_memory", "trainable_parameters"],  # null: of a model that was made elsewhere
 )
