@@ -660,6 +660,8 @@ def at(path):
 CONFIGURED = convert(yaml.safe_load(DEFAULT), Config, "").model_dump(mode="json")
 PATHS = list(keys(CONFIGURED))
 NULLABLE = {("settings", of, role) for of in ("samples", "features") for role in ("test", "retain", "forget")}
+OWN = ("groups", "init", "weights", "retrained")  # of the user's model
+NULLABLE |= {("settings", "archs", arch, key) for arch in CONFIGURED["settings"]["archs"] for key in OWN}
 # A forget set that the study does not use may have any name.
 UNUSED = {("settings", "forgets", "class3")}
 NAMED = [path for path in PATHS if isinstance(path[-1], str) and path not in UNUSED]

@@ -5,9 +5,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from conftest import CLASSES, NETS, NORMALIZE, SHAPE, spec_of
+from conftest import CLASSES, EXECUTION, NETS, NORMALIZE, SHAPE, spec_of
 from safetensors.torch import save_file
 
 from unlearn.api.figures import ReportSettings
@@ -23,7 +24,10 @@ from unlearn.models.recognition import doubted
 from unlearn.models.scopes import ScopeError
 from unlearn.run import Run
 from unlearn.stages.adopt import AdoptionSettings, adopt
+from unlearn.stages.analyse import comparable
 from unlearn.stages.layers import LayersSettings, layers
+from unlearn.stages.unlearn import unlearn
+from unlearn.training.artifacts import TrainingSettings
 from unlearn.training.context import MethodContext
 
 NET = spec_of("batchnorm")
@@ -235,6 +239,30 @@ def test_a_class_that_is_merely_not_learned_is_no_other_order():
     assert "near chance (up to 0.400)" in doubted(labels, np.zeros(30, int), names, 0.4)
     assert doubted(labels[:10], np.zeros(10, int), names, 1.0) is None, "one class is retained"
     assert "ant are called bee" in doubted(labels, (labels + 1) % 3, names, 0.4)
+
+
+def test_what_retraining_starts_from_is_recorded(tmp_path, dataset, split, source, learned):
+    """Its accuracy on the forgotten images, and the limit of chance."""
+    model = {key: value for key, value in linear(source).to_json().items() if key not in ("classes", "shape", "digest")}
+    torch.save(learned, path := tmp_path / "a.pt")
+    recipe = {"epochs": 1, "lr": 0.0, "batch_size": 8}
+    settings = TrainingSettings(method=recipe, model=model, init=str(path), **EXECUTION)
+    out = {key: str(tmp_path / f"{key}.parquet") for key in ("history", "cost")}
+    out["model"] = str(tmp_path / "model.safetensors")
+    unlearn(Run("net", "ten", "retrain", "all", 0), dataset, split, settings=settings, device="cpu", **out)
+    assert torch.equal(checkpoint.load(out["model"]).net[1].weight, learned["1.weight"]), "at rate 0 it stays"
+    start = tables.metadata(out["cost"])["start"]
+    assert start == {"accuracy": 1.0, "limit": pytest.approx(0.25 + 0.1 * 0.75), "n": 10}
+
+
+def test_costs_that_exact_retraining_lacks_are_not_compared():
+    rows = [("retrain", "ua"), ("cf", "ua"), ("cf", "seconds")]
+    frame = pd.DataFrame(rows, columns=["method", "metric"]).assign(arch="net", forget="ten", scope="all", seed=0)
+    assert comparable(frame)["metric"].tolist() == ["ua", "ua"]
+    whole = pd.concat([frame, frame.tail(1).assign(method="retrain")])
+    assert len(comparable(whole)) == 4
+    other = pd.concat([frame, frame.tail(1).assign(method="retrain", seed=1)])
+    assert comparable(other)["seed"].tolist() == [0, 0, 1], "of another seed"
 
 
 # --- models that timm does not have -----------------------------------------------------------------

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from unlearn.api.metrics import ONE_CLASS, Evidence, Metric, Row, Rows
+from unlearn.api.metrics import ONE_CLASS, Evidence, Metric, Row, Rows, no_value
 
 METRICS = {
     "fairness_gap": Metric("fairness-gap of a layer", "match_retrain", 0),
@@ -55,6 +55,10 @@ def compute(run: Evidence) -> Rows:
     frame = run.activations[
         ~run.activations["class"].isin(run.forgotten_classes) | (run.activations["role"] == "forget")
     ]
+    if run.activations.empty:
+        parts = ("mean", "max", *THIRDS)
+        names = (f"{prefix}_{part}" for prefix in ("fairness_gap", "relative_fairness_gap") for part in parts)
+        yield from (no_value(name, "the model has no normalization layers", role="test") for name in names)
     for role, of_role in frame.groupby("role", sort=False):
         reason = ONE_CLASS if of_role["class"].nunique() < 2 else None
         for prefix, formula in (("fairness_gap", gap), ("relative_fairness_gap", relative_gap)):

@@ -89,7 +89,7 @@ def _gates(gates: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
                 "gate": gate,
                 "attack": "" if pd.isna(attack) else attack,
                 "against": "" if pd.isna(against) else against,
-                "runs": _cells(of_gate, labels) if pd.notna(attack) else _forgetting(of_gate),
+                "runs": _cells(of_gate, labels) if pd.notna(attack) else _whole(of_gate),
                 "worst": f"{of_gate['value'].max():.3g} > {of_gate['limit'].iloc[0]:.3g}",
             }
             for (gate, attack, against), of_gate in by_gate
@@ -134,7 +134,7 @@ def _composed(row: pd.Series) -> dict[str, str]:
     }
 
 
-def _forgetting(failed: pd.DataFrame) -> str:
+def _whole(failed: pd.DataFrame) -> str:
     """The forget sets of the runs, all of which fail."""
     return f"all that forget {', '.join(dict.fromkeys(failed['forget']))}"
 

@@ -38,9 +38,11 @@ def figure(name: str, pdf: str, png: str, csv: str, settings: ReportSettings, **
 
 
 def _absent(measured: Sequence[str], frames: Iterable[pd.DataFrame]) -> list[str]:
-    """The files of metrics of which the tables hold no row."""
-    held = {metric for frame in frames if "metric" in frame for metric in frame["metric"].unique()}
-    return [file for file in measured if not held & set(plugins.load("metrics", file).METRICS)]
+    """The metrics of these files of which the tables hold no value."""
+    held: set[str] = set()
+    for frame in (frame for frame in frames if "metric" in frame):
+        held.update(frame.loc[frame["value" if "value" in frame else "mean"].notna(), "metric"])
+    return [name for file in measured for name in plugins.load("metrics", file).METRICS if name not in held]
 
 
 def _note(absent: Sequence[str]) -> Figure:
