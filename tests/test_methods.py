@@ -108,7 +108,7 @@ class Trial:
 def trial(name, net, scope="all", seed=0, noise=1) -> Trial:
     """``noise`` seeds the global random streams, which must not matter."""
     context, phases = context_of(name, net, scope, seed), set()
-    context.meter = SimpleNamespace(step=lambda phase: phases.add(phase) or nullcontext(), state_dict=dict)
+    context.meter = SimpleNamespace(step=lambda phase, _: phases.add(phase) or nullcontext(), state_dict=dict)
     given = [tensor for images in context.data.values() for tensor in vars(images).values()]
     copies = [tensor.clone() for tensor in given]
     model = create(context.spec, seed=0)
