@@ -106,7 +106,10 @@ def test_an_undecodable_image_stops_its_job(copy):
     (said,) = (line for line in done.stderr.splitlines() if "DataError" in line)
     assert "images/train/ant/0.png: not a readable image" in said
     assert said.endswith("(logs/other/dataset.log)")
-    log = (copy.root / "logs/other/dataset.log").read_text()
-    assert len(log.splitlines()) == 1
+    *listed, last = (copy.root / "logs/other/dataset.log").read_text().splitlines()
+    assert [line.split(": ")[0].split()[-1] for line in listed] == [
+        f"images/{path}/0.png" for path in ("train/ant", "train/bee", "val/ant")
+    ]
+    assert "DataError" in last
     assert not (copy.root / "results/other/dataset.parquet").exists()
     assert {path: (copy.root / path).read_text() for path in FINISHED} == FINISHED
