@@ -182,17 +182,18 @@ def test_the_stage_joins_the_gates(copied, tmp_path, caplog):
     logging.getLogger("unlearn").propagate = True
     _, metrics = copied
     paths = {name: str(tmp_path / f"{name}.parquet") for name in ("metrics", "composition", "out")}
-    tables.write(METRICS, paths["metrics"], metrics, {})
+    tables.write(METRICS, paths["metrics"], metrics.assign(reason=None), {})
     shares = [1.0, 1.0]
     for forget, retained in (("ten", 3), ("other", 0)):
         rows = {"by": ["all", "copies of"], "value": [None, "forget"], "forgotten": [50, 4], "retained": [0, retained]}
         rows |= {"forget": forget, "test": 0, "share_of_forgotten": shares, "share_of_training": shares}
         tables.write(COMPOSITION, tmp_path / f"{forget}.parquet", rows, {})
     collect("composition", [str(tmp_path / f"{forget}.parquet") for forget in ("ten", "other")], paths["composition"])
-    gate(**paths, settings={name: vars(attack) for name, attack in ATTACKS.items()})
+    settings = {name: vars(attack) for name, attack in ATTACKS.items()}
+    gate(**paths, retrained=[], settings=settings, confidence=0.95)
     table = tables.read(GATES, paths["out"]).to_pandas()
     assert set(failed(table)["gate"]) == {"copies"}
-    assert len(table) == len(gates(metrics, ATTACKS)) + 3
+    assert len(table) == len(gates(metrics, ATTACKS)) + 3 + 1, "copies of three runs, independence of one"
     assert "gate copies fails in 2 runs" in caplog.text
 
 
