@@ -244,7 +244,7 @@ def collected(wildcards):
         return [of_run(run, "metrics.parquet") for run in STUDY.runs]
     if wildcards.table == "composition":
         return collect(
-            "<results>/splits/composition/{forget}.parquet",
+            "<results>/splits/{forget}+composition.parquet",
             forget=STUDY.config["forgets"],
         )
     if wildcards.table == "trajectory":

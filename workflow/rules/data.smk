@@ -41,7 +41,7 @@ rule split:
         dataset="<results>/dataset.parquet",
     output:
         out="<results>/splits/{forget}.parquet",
-        composition="<results>/splits/composition/{forget}.parquet",
+        composition="<results>/splits/{forget}+composition.parquet",
     log:
         "<logs>/splits/{forget}.log",
     priority: 2
