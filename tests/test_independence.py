@@ -142,17 +142,24 @@ def test_the_page_says_where_forgetting_cannot_be_measured(ua, efficacy, words):
     settings = ReportSettings(
         ["net"], ["ten"], ["original", "retrain"], ["all"], ["pgd"], {"net": "Net"}, {}, {}, (), ["A note."]
     )
-    text = page(CONJECTURES, table, FAILURES, settings).replace("\\", "")
+    text = page(CONJECTURES, table, FAILURES, COMPARISONS, COMPOSITION, settings).replace("\\", "")
     assert words in text
     assert ("cannot" in words) == ("cannot" in text)
     assert "## Models\n\n- A note.\n" in text
 
 
 FAILURES = pd.DataFrame(columns=["arch", "seed"])
+COMPARISONS = pd.DataFrame({"metric": ["ua"], "reason": [""], "undefined": [0]})
+COMPOSITION = pd.DataFrame(
+    {
+        **{"forget": ["ten"], "by": ["all"], "value": [None], "forgotten": [10], "retained": [90], "test": [30]},
+        **{"share_of_forgotten": [1.0], "share_of_training": [0.1]},
+    }
+)
 CONJECTURES = pd.DataFrame(
     [
         {
-            **dict.fromkeys(("conjecture", "x", "y", "statistic", "verdict", "reason"), "c"),
+            **dict.fromkeys(("conjecture", "source", "x", "y", "statistic", "verdict", "reason"), "c"),
             **{"arch": "net", "low": np.nan, "high": np.nan, "coefficient": np.nan, "p": np.nan, "n": 0, "seeds": 0},
         }
     ]

@@ -73,7 +73,7 @@ def build(**given):
         ("flip", "no", "is not true or false"),
         ("name", 3, "is not a text"),
         ("sizes", 3, "is not a list"),
-        ("either", True, "is not an integer and is not a text"),
+        ("either", True, "is not an integer and is not a text (YAML reads yes as true; put it in quotes)"),
         ("either", 1.5, "is not an integer and is not a text"),
         ("limit", 0, "must be 1 or greater and is not one of 'all'"),
     ],

@@ -126,7 +126,7 @@ class _Problem:
     def reason(self) -> str:
         """What is wrong, as the end of a sentence that begins with the value."""
         reason = REASONS.get(self.type, "is refused: {msg}").format(**self.facts).replace("' or '", "', '")
-        hinted = self.type == "float_type" or (self.type == "string_type" and isinstance(self.value, bool))
+        hinted = self.type == ("string_type" if isinstance(self.value, bool) else "float_type")
         return reason + (yaml_hint(self.value) if hinted else "")
 
 

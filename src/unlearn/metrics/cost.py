@@ -1,5 +1,7 @@
-"""Cost of making the model: time (the field's RTE), FLOPs, which do not depend on the load of the machine, peak memory
-and trainable parameters."""
+"""Cost of making the model: time (the field's RTE), FLOPs, peak memory, trainable parameters.
+
+FLOPs do not depend on the load of the machine, as seconds do.
+"""
 
 import pandas as pd
 
