@@ -8,11 +8,11 @@ from pathlib import Path
 
 from unlearn import __version__
 from unlearn.config import contracts, plugins
-from unlearn.config.settings import ConfigError
 
-ABOUT = "List what a config may name; explain, verify and export results."
+ABOUT = "Begin a study of your own data; list what a config may name; explain, verify and export results."
 NOTES = """\
 examples:
+  unlearn new mine --data photos --forget forget.txt    looks at the data and writes mine.yaml
   unlearn list methods                                  what `methods:` in config.yaml may name
   unlearn explain results/digits/figures/cost.pdf       what this figure was made from
   unlearn verify results/digits                         whether every result is as it was made
@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         return given.run(given)
-    except (RuntimeError, OSError, ConfigError) as error:
+    except (RuntimeError, OSError, ValueError) as error:
+        if isinstance(error, ValueError) and type(error).__module__.split(".")[0] != "unlearn":
+            raise  # a defect of this program, of which the traceback says more
         print(f"unlearn: {error}", file=sys.stderr)
         return 2
 
@@ -51,6 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("new", help="look at data, and write the config of a study on them")
+    command.add_argument("study", help="its name; the file is STUDY.yaml in the current folder")
+    command.add_argument(
+        "--data", required=True, help="a folder of images, Parquet files, or a CSV file that lists images"
+    )
+    command.add_argument("--model", help="a timm model, or FILE.py:FUNCTION")
+    command.add_argument("--weights", help="a file of weights of that model: the model to unlearn")
+    command.add_argument("--forget", help="a text file: the image files to forget, one a line")
+    command.set_defaults(run=_new)
     command = commands.add_parser("list", help="the plug-ins of a kind, each with the first line of its description")
     command.add_argument("kind", choices=plugins.KINDS)
     command.set_defaults(run=_list)
@@ -69,6 +80,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 # Each imports what it needs: the libraries behind the others take seconds to load.
+
+
+def _new(given: argparse.Namespace) -> int:
+    from unlearn.cli.new import Wanted, new
+
+    for line in new(Wanted(given.study, given.data, given.weights, given.model, given.forget)):
+        print(line, flush=True)
+    return 0
 
 
 def _list(given: argparse.Namespace) -> int:
