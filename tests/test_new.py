@@ -51,7 +51,7 @@ def new(here, capsys):
 
     def run(*arguments):
         assert main(["new", "mine", *arguments]) == 0, capsys.readouterr().err
-        return studies.read("mine.yaml"), capsys.readouterr().out
+        return studies.read(["mine.yaml"]), capsys.readouterr().out
 
     return run
 
@@ -355,6 +355,7 @@ def test_a_study_that_is_there_is_left_alone(here, capsys):
     ("arguments", "message"),
     [
         (["../mine", "--data", "photos"], "STUDY: '../mine' does not match"),
+        (["digits", "--data", "photos"], "STUDY: 'digits' is a data set of config.yaml"),
         (["mine", "--data", "nowhere"], "nowhere: no such file or folder"),
         (["mine", "--data", "photos", "--weights", "w.pt"], "--weights: needs --model"),
         (["mine", "--data", "photos", "--forget", "f.txt"], "f.txt: no such file"),
@@ -364,7 +365,7 @@ def test_a_study_that_is_there_is_left_alone(here, capsys):
 def test_what_cannot_be_is_one_line_and_nothing_is_written(here, capsys, arguments, message):
     folder(here / "photos", ["train"])
     assert message in refused(capsys, *arguments)
-    assert not (here / "mine.yaml").exists()
+    assert not list(here.glob("*.yaml"))
 
 
 def test_a_list_of_unknown_files_is_refused(here, capsys):

@@ -13,6 +13,7 @@ ABOUT = "Begin a study of your own data; list what a config may name; explain, v
 NOTES = """\
 examples:
   unlearn new mine --data photos --forget forget.txt    looks at the data and writes mine.yaml
+  unlearn inspect mine.yaml                             what that study is about to do, and how long it takes
   unlearn list methods                                  what `methods:` in config.yaml may name
   unlearn explain results/digits/figures/cost.pdf       what this figure was made from
   unlearn verify results/digits                         whether every result is as it was made
@@ -62,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--weights", help="a file of weights of that model: the model to unlearn")
     command.add_argument("--forget", help="a text file: the image files to forget, one a line")
     command.set_defaults(run=_new)
+    command = commands.add_parser("inspect", help="data, forget sets, models, jobs and time of a study, before it runs")
+    command.add_argument("overlays", nargs="+", metavar="STUDY.yaml", help="config files, as of --configfile")
+    command.set_defaults(run=_inspect)
     command = commands.add_parser("list", help="the plug-ins of a kind, each with the first line of its description")
     command.add_argument("kind", choices=plugins.KINDS)
     command.set_defaults(run=_list)
@@ -86,6 +90,14 @@ def _new(given: argparse.Namespace) -> int:
     from unlearn.cli.new import Wanted, new
 
     for line in new(Wanted(given.study, given.data, given.weights, given.model, given.forget)):
+        print(line, flush=True)
+    return 0
+
+
+def _inspect(given: argparse.Namespace) -> int:
+    from unlearn.cli.inspect import inspect
+
+    for line in inspect(given.overlays):
         print(line, flush=True)
     return 0
 

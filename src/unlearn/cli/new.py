@@ -10,6 +10,7 @@ from torch import nn
 
 from unlearn.cli import layout, look, recognise, studies
 from unlearn.cli.said import said, shown
+from unlearn.config import strict_yaml
 from unlearn.config.given import local
 from unlearn.config.schema import Config
 from unlearn.config.settings import ConfigError
@@ -71,6 +72,8 @@ def new(wanted: Wanted) -> Iterator[str]:
     """
     convert(wanted.study, Config.model_fields["study"].rebuild_annotation(), "STUDY")
     file = Path(f"{wanted.study}.yaml")
+    if wanted.study in strict_yaml.read(studies.base())["settings"]["datasets"]:
+        raise ConfigError(f"STUDY: {wanted.study!r} is a data set of config.yaml, whose settings would be mixed in")
     if file.exists():
         raise FileExistsError(f"{file}: is there already")
     if wanted.weights and not wanted.model:
@@ -109,19 +112,23 @@ def _text(wanted: Wanted, file: Path, table: str) -> Iterator[str]:
         keys["forget"] = "listed"
         more += f"  forgets:\n    listed: {_flow({'kind': _kind(wanted.forget), 'file': wanted.forget})}\n"
     text = TEXT.format(**keys) + more
-    study = studies.checked(yaml.safe_load(text), [])
+    study = _study(text)
     try:
         yield from _models(study, table)
     except ScopeError as error:
         keys["scopes"] = f"scopes: [{ALL}]   # the model has no groups of layers (docs/your-model.md)\n"
         yield f"{error}: scopes are [{ALL}]"
         text = TEXT.format(**keys) + more
-        study = studies.checked(yaml.safe_load(text), [])
+        study = _study(text)
         yield from _models(study, table)
     with said() as log:
         split(table, f"{table}.split", keys["forget"], study.split_settings(keys["forget"]))
     yield from shown(log)
     return text
+
+
+def _study(text: str) -> Study:
+    return Study(studies.laid_over(strict_yaml.read(studies.base()), yaml.safe_load(text)))
 
 
 def _models(study: Study, table: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """A study from an overlay, as the Snakefile reads it: laid over config.yaml."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,13 @@ from unlearn.config.study import Study
 ROOT = plugins.ROOT.parents[1]  # of the project: the Snakefile and config.yaml
 
 
-def read(overlay: str | Path, results: str | None = None) -> Study:
-    """The checked study of an overlay. ``results``: as of ``Study``. Raises ConfigError naming file and key."""
-    return checked(strict_yaml.read(overlay), [base(), overlay], results)
+def read(overlays: Sequence[str], results: str | None = None) -> Study:
+    """The checked study of overlays, later ones laid over earlier ones; ``results`` as of ``Study``.
 
-
-def checked(overlay: Mapping[str, Any], files: list[str | Path], results: str | None = None) -> Study:
-    """The study of the keys of an overlay; ``files``: where errors look for the key."""
-    return Study(laid_over(strict_yaml.read(base()), overlay), files, results=results)
+    Raises ConfigError naming file and key.
+    """
+    files = [base(), *overlays]
+    return Study(functools.reduce(laid_over, map(strict_yaml.read, files)), files, results)
 
 
 def base() -> Path:
