@@ -15,6 +15,7 @@ examples:
   unlearn new mine --data photos --forget forget.txt    looks at the data and writes mine.yaml
   unlearn inspect mine.yaml                             what that study is about to do, and how long it takes
   unlearn list methods                                  what `methods:` in config.yaml may name
+  unlearn test-plugin mine/methods/ascent.py            whether a plug-in does what its kind must
   unlearn explain results/digits/figures/cost.pdf       what this figure was made from
   unlearn verify results/digits                         whether every result is as it was made
   unlearn export results/digits digits.tar.gz           tables, figures and records, to hand on
@@ -24,7 +25,7 @@ Paths of results are relative to the folder that the workflow ran in; run the co
 
 exit status:
   0  done
-  1  `verify` read all results, and some are not as their records say
+  1  `verify` read all results, and some are not as their records say; or a check of `test-plugin` failed
   2  the command could not be carried out; one line on stderr says why
 """
 
@@ -68,19 +69,28 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_inspect)
     command = commands.add_parser("list", help="the plug-ins of a kind, each with the first line of its description")
     command.add_argument("kind", choices=plugins.KINDS)
+    _with_plugins(command)
     command.set_defaults(run=_list)
     command = commands.add_parser("explain", help="what a result was made from, back to the data set")
     command.add_argument("artifact", help="a file under results/")
     command.set_defaults(run=_explain)
     command = commands.add_parser("verify", help="read all results and compare them with their records")
     command.add_argument("results", help="a folder of results")
+    _with_plugins(command)
     command.set_defaults(run=_verify)
+    command = commands.add_parser("test-plugin", help="check a plug-in's contract, and what a method does to a model")
+    command.add_argument("file", help="DIR/methods/NAME.py, or in attacks, metrics, figures or data")
+    command.set_defaults(run=_test_plugin)
     command = commands.add_parser("export", help="tables, figures and records as one archive, without weights and data")
     command.add_argument("results", help="a study's folder, results/NAME")
     command.add_argument("archive", help="a new file, NAME.tar.gz or NAME.tgz")
     command.add_argument("--config", action="append", default=[], help="a config file to add; may be repeated")
     command.set_defaults(run=_export)
     return parser
+
+
+def _with_plugins(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--plugins", action="append", default=[], help="a folder of plug-ins; may be repeated")
 
 
 # Each imports what it needs: the libraries behind the others take seconds to load.
@@ -103,6 +113,7 @@ def _inspect(given: argparse.Namespace) -> int:
 
 
 def _list(given: argparse.Namespace) -> int:
+    plugins.use(given.plugins)
     names = plugins.names(given.kind)
     for name in names:
         first, *_ = contracts.declaration(given.kind, name).doc.splitlines() or [""]
@@ -124,11 +135,22 @@ def _verify(given: argparse.Namespace) -> int:
 
     if not Path(given.results).is_dir():
         raise FileNotFoundError(f"{given.results}: no such folder")
+    plugins.use(given.plugins)
     findings, count = verify(given.results, Sources())
     for finding in findings:
         print(f"{finding.path}: {finding.kind}: {finding.detail}")
     print(f"{count} results read, {len(findings)} findings")
     return int(bool(findings))
+
+
+def _test_plugin(given: argparse.Namespace) -> int:
+    from unlearn.cli.conformance import checked
+
+    failed = False
+    for mark, found in checked(given.file):
+        print(f"{mark:6}  {found}", flush=True)
+        failed |= mark == "FAILED"
+    return int(failed)
 
 
 def _export(given: argparse.Namespace) -> int:
