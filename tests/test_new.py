@@ -241,6 +241,19 @@ def test_sizes_and_colour(here, new):
     assert "of shape (1, 32, 32)" in printed
 
 
+def test_grey_images_stay_in_colour_for_weights_that_want_it(here):
+    folder(here / "photos", ["train"], grey=True)
+    for grey in (True, False):
+        source, _ = look.suited(layout.source("photos"), "dataset.parquet", grey=grey)
+        assert ("mode" in source) == grey
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_weights_say_how_many_channels_they_want(here, channels):
+    torch.save(create(Spec("resnet18", 2, (channels, 8, 8)), 0).net.state_dict(), "mine.pt")
+    assert recognise.channels("mine.pt") == channels
+
+
 def test_images_of_64_pixels_get_a_larger_model(here, new):
     folder(here / "photos", ["train"], size=(64, 64))
     study, _ = new("--data", "photos")

@@ -8,11 +8,13 @@ import pytest
 from conftest import ROOT
 from tiny import TINY, Copy
 
+from unlearn.api.metrics import MetricError
 from unlearn.cli import main
 from unlearn.config import contracts, plugins
 from unlearn.config.settings import ConfigError
 from unlearn.config.study import Study
 from unlearn.fingerprint import Sources, StaleCode
+from unlearn.stages.measure import _check_names
 
 TEMPLATE = (ROOT / "docs/template/method.py").read_text()
 METRIC = '''"""Half of everything."""
@@ -194,6 +196,12 @@ def test_a_metric_that_another_file_has_is_named(tmp_path, capsys):
     text = METRIC.replace('"half": Metric', '"ua": Metric')
     status, printed = tried(capsys, put(tmp_path / "one/metrics/half.py", text))
     assert (status, "ua is a metric of accuracy too" in printed) == (1, True)
+
+
+def test_a_metric_of_two_files_is_refused_when_it_is_measured():
+    """Its rows, of another role for instance, would be taken for the other file's."""
+    with pytest.raises(MetricError, match="metric 'half': ua is a metric of 'accuracy' too"):
+        _check_names({"accuracy": {"ua": 1, "ra": 1}, "half": {"ua": 2}})
 
 
 FIT = "    fit(model, settings, context, batches, loss)"
