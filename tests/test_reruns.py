@@ -103,7 +103,7 @@ def after_code(study, finished, *files, **more):
 
 # What starts, serves, logs, locks, records, audits, checks or prints.
 INERT = [
-    *("cli.py", "__main__.py", "fingerprint.py", "io/catalogue.py"),
+    *("cli/__init__.py", "__main__.py", "fingerprint.py", "io/catalogue.py"),
     *(f"config/{name}.py" for name in ("checks", "contracts", "schema", "strict_yaml", "study", "validation")),
     *(p.relative_to(PACKAGE).as_posix() for room in ("runtime", "provenance") for p in (PACKAGE / room).glob("*.py")),
 ]

@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from unlearn.config import plugins
+
 PACKAGE = "unlearn"
 
 
@@ -24,7 +26,7 @@ class StaleCode(RuntimeError):
 
 
 class Sources:
-    """The modules of the package in ``folder``; by default of the package that runs."""
+    """The modules of the package in ``folder``, by default of the package that runs, and the plug-ins from outside."""
 
     def __init__(self, folder: Path = Path(__file__).parent):
         self.folder = Path(folder)
@@ -83,7 +85,9 @@ class Sources:
         package, *parts = module.split(".")
         base = self.folder.joinpath(*parts)
         paths = (base / "__init__.py", base.with_suffix(".py")) if package == PACKAGE and parts else ()
-        return next((path for path in paths if path.is_file()), None)
+        own = next((path for path in paths if path.is_file()), None)
+        outside = not own and package == PACKAGE and len(parts) == 2 and parts[0] in plugins.KINDS
+        return plugins.source(*parts) if outside else own
 
 
 @cache

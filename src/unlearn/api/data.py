@@ -16,7 +16,19 @@ from unlearn.config import settings
 from unlearn.config.settings import *  # noqa: F403
 from unlearn.config.settings import Pictures
 
-__all__ = ["DataError", "Encoded", "Images", "Source", "decode", "divided", "encoded", "listed", "stratified", "text"]
+__all__ = [
+    "DataError",
+    "Encoded",
+    "Images",
+    "ShapeError",
+    "Source",
+    "decode",
+    "divided",
+    "encoded",
+    "listed",
+    "stratified",
+    "text",
+]
 __all__ += ["texts"]
 __all__ += settings.__all__
 
@@ -27,6 +39,14 @@ SHOWN = 20  # files that an error names; it has the number of the others
 
 class DataError(ValueError):
     """Data that cannot be used; the message names the file."""
+
+
+class ShapeError(DataError):
+    """Images of different shapes (C, H, W), two of which are ``shapes``."""
+
+    def __init__(self, message: str, shapes: tuple[tuple[int, ...], tuple[int, ...]]):
+        super().__init__(message)
+        self.shapes = shapes
 
 
 class Images(NamedTuple):
@@ -71,8 +91,8 @@ def encoded(
 ) -> Source:
     """A source of the encoded images of each split.
 
-    Its chunks raise DataError for images of different shapes; and at the end, with a list of them, for those that
-    cannot be decoded, unless the settings leave them out.
+    Its chunks raise ShapeError for images of different shapes; and DataError at the end, with a list of them, for those
+    that cannot be decoded, unless the settings leave them out.
     """
     left_out = Counter() if left_out is None else left_out
     return Source(classes, _decoded(parts, settings, left_out), left_out, settings.empty_classes)
@@ -96,7 +116,8 @@ def _decoded(parts: Mapping[str, Iterable[Encoded]], settings: Pictures, left_ou
                 first = first or (array.shape, image.where)
                 if array.shape != first[0]:
                     shapes = f"{array.shape}, but {first[1]} {first[0]}"
-                    raise DataError(f"{image.where}: images have different shapes, this one {shapes}; set `size`")
+                    message = f"{image.where}: images have different shapes, this one {shapes}; set `size`"
+                    raise ShapeError(message, (array.shape, first[0]))
                 kept.append(image)
                 arrays.append(array)
             if kept:

@@ -78,8 +78,9 @@ def declaration(kind: str, name: str) -> Declaration:
     a file that does not hold what its kind must.
     """
     plugins.check(kind, name, kind)
-    file, contract = f"{kind}/{name}.py", CONTRACTS[kind]
-    tree = _parse(plugins.ROOT / kind / f"{name}.py", file)
+    path, contract = plugins.source(kind, name), CONTRACTS[kind]
+    file = f"{kind}/{name}.py" if path.parent == plugins.ROOT / kind else str(path)
+    tree = _parse(path, file)
     _check_imports(tree, file)
     settings, constants, functions = None, {}, {}
     for node in tree.body:
@@ -118,8 +119,10 @@ def _parse(path: Path, file: str) -> ast.Module:
 def _check_imports(tree: ast.Module, file: str) -> None:
     """Of this package alone: the process that parses the Snakefile need not have the libraries of jobs."""
     for module, line in _imported(tree):
-        path = Path(__file__).parents[2].joinpath(*module.split("."))
-        if module.startswith("unlearn.") and not path.is_dir() and not path.with_suffix(".py").is_file():
+        path, kind = Path(__file__).parents[2].joinpath(*module.split(".")), module.split(".")[1:2]
+        there = path.is_dir() or path.with_suffix(".py").is_file()
+        there = there or (kind and kind[0] in plugins.KINDS and plugins.source(kind[0], path.name))
+        if module.startswith("unlearn.") and not there:
             raise ConfigError(f"{file}, line {line}: there is no module {module}")
 
 

@@ -363,6 +363,9 @@ class Config(Section):
     upgrades: Literal["warn", "rerun"] = "warn"
     """What becomes of results that other versions of torch, torchvision, timm or torchattacks made: warn says so,
     rerun makes them again."""
+    plugins: Annotated[list[Text], AfterValidator(_distinct)] = []
+    """Folders of plug-ins outside the project, from the folder where the workflow runs on: their files methods/NAME.py,
+    attacks/, metrics/, figures/ and data/ are used like the project's own, none of whose names they may have."""
     settings: Settings
 
 

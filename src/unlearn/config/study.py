@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlearn.config import checks, contracts, scope_grammar, strict_yaml
+from unlearn.config import checks, contracts, plugins, scope_grammar, strict_yaml
 from unlearn.config.given import INIT, local, places
 from unlearn.config.schema import Config
 from unlearn.config.settings import ConfigError, Section
@@ -29,8 +29,8 @@ class Study:
     """A config with all its defaults, checked against its schema and against what the plug-ins declare.
 
     ``files``: those that the config was read from. ``results``: the folder of all studies' results; what is made there
-    needs what it was made from no more. Raises ConfigError with one line that names the key, and its file if ``files``
-    are given.
+    needs what it was made from no more. From then on this process and those that it starts use the config's plug-ins
+    from outside. Raises ConfigError with one line that names the key, and its file if ``files`` are given.
     """
 
     def __init__(self, config: Mapping[str, Any], files: Sequence[str | Path] = (), results: str | Path | None = None):
@@ -39,6 +39,7 @@ class Study:
             strict_yaml.check_plain(config)
             self.sections = convert(config, Config, "")
             self.config = self.sections.model_dump(mode="json")
+            plugins.use(self.config["plugins"])
             checks.check(self)
             checks.check_outside(self, Path(results, self.config["study"]) if results else None)
         except ConfigError as error:

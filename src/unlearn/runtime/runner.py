@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import unlearn
+from unlearn.config import plugins
 from unlearn.fingerprint import Sources
 from unlearn.io import failures, metadata
 from unlearn.io.progress import Progress
@@ -98,11 +99,12 @@ def explained(error: Exception) -> str:
     """An error in one line; if this project did not raise it, with the line of the source."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    places = [(path, line) for path, line in frames if path.is_relative_to(PACKAGE) and path != Path(__file__)]
+    roots = [PACKAGE, *(place for kind in plugins.KINDS for place in plugins.places(kind)[1:])]
+    places = [(path, line) for path, line in frames if any(map(path.is_relative_to, roots)) and path != Path(__file__)]
     if _ours(error) or not places:
         return text
     path, line = places[-1]
-    return f"{text}, at {path.relative_to(PACKAGE)}, line {line}"
+    return f"{text}, at {path.relative_to(PACKAGE) if path.is_relative_to(PACKAGE) else path}, line {line}"
 
 
 def _ours(error: Exception) -> bool:

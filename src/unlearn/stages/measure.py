@@ -1,7 +1,7 @@
 """measure: from a run's per-sample tables to its metrics."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +53,7 @@ def measure(
     known = None if exact else _control(METRICS, retrain_metrics, run, RETRAIN).to_pandas()
     evidence, rows = load(predictions, adversarial, activations, cost, features, relearning), []
     modules = {name: plugins.load("metrics", name) for name in metrics}
+    _check_names({name: module.METRICS for name, module in modules.items()})
     for name, module in modules.items():
         if hasattr(module, "compute"):
             rows += _compute(name, module.compute, evidence)
@@ -62,6 +63,15 @@ def measure(
         if hasattr(module, "compute_relative"):
             rows += _compute(name, module.compute_relative, evidence, references)
     tables.write(METRICS, out, frame(rows), {"settings": {"metrics": list(metrics)}}, run)
+
+
+def _check_names(declared: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise MetricError for a metric of two files, whose rows would be mixed. ``declared``: file → METRICS."""
+    owners: dict[str, str] = {}
+    for name, metrics in declared.items():
+        for metric in metrics:
+            if (other := owners.setdefault(metric, name)) != name:
+                raise MetricError(f"metric {name!r}: {metric} is a metric of {other!r} too")
 
 
 def load(
