@@ -669,7 +669,7 @@ def run_files(tmp_path_factory):
             "predictions": {**found.predictions, "logits": tables.rows(found.logits)},
             "adversarial": pd.concat([found.adversarial, found.recovery]),
             "activations": {**spread, "mean": spread["sigma"], "channel": [None] * len(spread)},
-            "cost": {**found.cost, "parameters": [9], "precision": ["float32"]},
+            "cost": {**found.cost, "parameters": [9], "trainable_layers": [2], "layers": [3], "precision": ["float32"]},
             "relearning": found.relearning,
         }
         paths = {kind: str(folder / f"{kind}.parquet") for kind in given}

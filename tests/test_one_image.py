@@ -45,6 +45,8 @@ def made(tmp_path_factory):
             "id": np.arange(count),
             "split": ["train"] * train + ["test"] * test,
             "label": label,
+            "origin": [f"{i}.png" for i in range(count)],
+            "digest": np.arange(count),
             "image": [rng.integers(256, size=SHAPE, dtype=np.uint8).tobytes() for _ in range(count)],
         }
         paths = {name: str(folder / f"{name}-{kind}.parquet") for name in ("dataset", "split", "radii")}

@@ -134,7 +134,7 @@ def test_an_attacker_tells_members_by_the_classes_next_to_theirs(shift, auc):
 
 def test_only_the_nearest_classes_are_looked_at():
     logits, member = betrayed(0.0)
-    logits[member, 5] += 4  # the farthest: e^-6 of the nearest on average
+    logits[member, 5] += 2  # the farthest, still
     assert told_apart(logits, member) == pytest.approx(0.5, abs=0.08)
 
 

@@ -10,13 +10,16 @@ import pytest
 import torch
 from conftest import CLASSES, EXECUTION, NETS, NORMALIZE, SHAPE, spec_of
 from safetensors.torch import save_file
+from test_metrics import evidence, measured, rows
 
+from unlearn.analysis.comparisons import compare
 from unlearn.api.figures import ReportSettings
 from unlearn.config.settings import ConfigError
 from unlearn.config.study import Study
 from unlearn.io import tables
 from unlearn.io.schema.cost import COST
 from unlearn.io.schema.history import HISTORY
+from unlearn.metrics.cost import UNKNOWN
 from unlearn.models import checkpoint, images, scopes, weights
 from unlearn.models.classifier import ModelError, Spec, create
 from unlearn.models.normalization import normalization_layers
@@ -24,7 +27,6 @@ from unlearn.models.recognition import doubted
 from unlearn.models.scopes import ScopeError
 from unlearn.run import Run
 from unlearn.stages.adopt import AdoptionSettings, adopt
-from unlearn.stages.analyse import comparable
 from unlearn.stages.layers import LayersSettings, layers
 from unlearn.stages.unlearn import unlearn
 from unlearn.training.artifacts import TrainingSettings
@@ -255,14 +257,18 @@ def test_what_retraining_starts_from_is_recorded(tmp_path, dataset, split, sourc
     assert start == {"accuracy": 1.0, "limit": pytest.approx(0.25 + 0.1 * 0.75), "n": 10}
 
 
-def test_costs_that_exact_retraining_lacks_are_not_compared():
-    rows = [("retrain", "ua"), ("cf", "ua"), ("cf", "seconds")]
-    frame = pd.DataFrame(rows, columns=["method", "metric"]).assign(arch="net", forget="ten", scope="all", seed=0)
-    assert comparable(frame)["metric"].tolist() == ["ua", "ua"]
-    whole = pd.concat([frame, frame.tail(1).assign(method="retrain")])
-    assert len(comparable(whole)) == 4
-    other = pd.concat([frame, frame.tail(1).assign(method="retrain", seed=1)])
-    assert comparable(other)["seed"].tolist() == [0, 0, 1], "of another seed"
+def test_costs_that_are_not_known_are_null_and_not_compared():
+    """A retrained model from elsewhere has no costs, and no run a cost relative to it."""
+    run = measured(evidence())
+    unknown = replace(run, cost=run.cost.assign(seconds=np.nan, cpu_seconds=np.nan, peak_memory=None, flops=None))
+    retrained = measured(unknown)
+    assert {row.reason for key, row in rows("cost", unknown).items() if key != ("trainable_parameters",)} == {UNKNOWN}
+    relative = rows("cost", run, retrained)
+    assert all(np.isnan(row.value) and UNKNOWN in row.reason for row in relative.values())
+    keys = {"arch": "net", "forget": "ten", "scope": "all", "seed": 0}
+    of_runs = (one.metrics.assign(method=m, **keys) for m, one in (("cf", run), ("retrain", retrained)))
+    found = compare(pd.concat(of_runs, ignore_index=True), 0.95, 100, 0).set_index(["metric", "method"])
+    assert np.isnan(found.loc[("peak_memory", "cf"), "gap"].item())
 
 
 # --- models that timm does not have -----------------------------------------------------------------

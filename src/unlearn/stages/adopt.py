@@ -9,7 +9,7 @@ import numpy as np
 from unlearn.io import tables
 from unlearn.io.schema.cost import COST
 from unlearn.io.schema.history import HISTORY
-from unlearn.models import checkpoint, classifier, images
+from unlearn.models import checkpoint, classifier, images, scopes
 from unlearn.models.device import prepare
 from unlearn.models.recognition import taken
 from unlearn.run import Run
@@ -55,9 +55,9 @@ def adopt(
     described = {"settings": asdict(settings), "device": str(device), "weights": weights, "accuracy": accuracy}
     empty = {"epoch": np.empty(0, int), **{key: np.empty(0) for key in ("loss", "lr", "seconds")}}
     tables.write(HISTORY, history, empty, described, run)
-    count = sum(p.numel() for p in net.parameters())
-    unknown = dict.fromkeys(("cpu_seconds", "peak_memory", "trainable_parameters"))
-    known = {"seconds": settings.seconds, "parameters": count, "device": "elsewhere", "precision": "unknown"}
+    sizes = {"parameters": sum(p.numel() for p in net.parameters()), "layers": len(scopes.layers(net))}
+    unknown = dict.fromkeys(("cpu_seconds", "peak_memory", "flops", "trainable_parameters", "trainable_layers"))
+    known = {"seconds": settings.seconds, **sizes, "device": "elsewhere", "precision": "unknown"}
     tables.write(COST, cost, {key: [value] for key, value in {**unknown, **known}.items()}, described, run)
     if snapshots:
         checkpoint.save_snapshots({}, snapshots)

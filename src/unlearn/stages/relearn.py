@@ -19,6 +19,7 @@ import torch.nn.functional as F
 
 from unlearn.config.settings import Training
 from unlearn.io import tables
+from unlearn.io.failures import RunFailed
 from unlearn.io.schema.relearning import RELEARNING
 from unlearn.metrics.accuracy import accuracy
 from unlearn.models import checkpoint, images
@@ -98,7 +99,8 @@ def curve(
                 (F.cross_entropy(net(images.to_float(pixels)), truth, reduction="sum") / len(shown)).backward()
             optimizer.step()
         if step in marks:
-            outputs = logits(net, tested, device)
-            if not np.isfinite(outputs).all():
-                raise Diverged(f"relearning: logits are not finite after step {step} at learning rate {settings.lr:g}")
-            yield step, accuracy(labels, outputs)
+            try:
+                yield step, accuracy(labels, logits(net, tested, device))
+            except RunFailed as error:
+                reason = f"relearning: after step {step} at learning rate {settings.lr:g} {error}"
+                raise Diverged(reason) from None

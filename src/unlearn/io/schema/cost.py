@@ -11,5 +11,6 @@ COST = Table(
         ),
     ],
     RUN_KEY,
-    ["seconds", "cpu_seconds", "peak_memory", "trainable_parameters"],  # null: of a model that was made elsewhere
+    # Null of a model that was made elsewhere.
+    ["seconds", "cpu_seconds", "peak_memory", "flops", "trainable_parameters", "trainable_layers"],
 )
