@@ -74,7 +74,7 @@ def load(kind: str, name: str) -> ModuleType:
     check(kind, name, kind)
     try:
         package = importlib.import_module(f"unlearn.{kind}")
-        package.__path__ = [os.path.dirname(package.__file__), *map(str, places(kind)[1:])]
+        package.__path__ = list(map(str, places(kind)))
         return importlib.import_module(f"unlearn.{kind}.{name}")
     except Exception as error:
         raise ConfigError(f"{kind}/{name}.py: {type(error).__name__}: {error}") from error
