@@ -15,7 +15,7 @@ from unlearn.api.data import DataError, decode, divided, stratified
 from unlearn.config import plugins
 from unlearn.io import tables
 from unlearn.io.schema.dataset import DATASET
-from unlearn.stages.dataset import dataset, digest
+from unlearn.stages.dataset import check_names, dataset, digest
 
 CLASSES = ("ant", "bee")
 
@@ -429,13 +429,23 @@ def test_stratified_draws_keep_the_proportions():
     assert parts["test"].tolist() == stratified(labels, 20, 0).tolist()
 
 
-def test_one_rule_of_stratified_draws():
-    """The attacked sample and the parts of a data set are drawn alike."""
-    import torch
+def test_folders_that_other_systems_leave_are_no_classes(made, tmp_path):
+    for place, name in enumerate(("cat", "dog", "@eaDir", "__MACOSX", "cat/@eaDir")):
+        for i in range(4):
+            put(tmp_path / "photos" / name / f"{i}.png", 10 * place + i)
+    found, log = made(name="imagefolder", root=tmp_path / "photos", train=".", test_fraction=0.25)
+    assert counts(found) == {"train": [0] * 3 + [1] * 3, "test": [0, 1]}
+    assert "8 read, 3 left out: hidden 3" in log
 
-    from unlearn.models.images import ImageSet
-    from unlearn.models.images import stratified as of_images
 
-    labels = np.random.default_rng(0).integers(5, size=97)
-    images = ImageSet(torch.arange(97), torch.zeros(97, 1, 1, 1), torch.from_numpy(labels))
-    assert of_images(images, 31, 7).ids.tolist() == stratified(labels, 31, 7).tolist()
+@pytest.mark.parametrize("other", ["cat ", " cat", "cat\u00a0", "cafe\u0301"])
+def test_two_spellings_of_a_class_are_refused(other, tmp_path):
+    name = "caf\u00e9" if other.startswith("cafe") else "cat"
+    with pytest.raises(DataError, match=f"classes '{name}' and .* differ in spaces or Unicode forms only"):
+        check_names([name, "dog", other], "data 'table'")
+
+
+def test_case_may_tell_classes_apart(caplog):
+    logging.getLogger("unlearn").propagate = True
+    check_names(["a", "A", "b"], "data 'table'")
+    assert caplog.messages == ["classes 'a' and 'A' differ in case only"]

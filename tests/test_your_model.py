@@ -412,6 +412,10 @@ REFUSED_KEYS = {
     "braces": ({"weights": "a-{forget}.pt"}, "settings.archs.resnet.weights: 'a-{forget}.pt' may hold {seed}"),
     "an open brace": ({"weights": "a-{.pt"}, "settings.archs.resnet.weights"),
     "retrained alone": ({"retrained": "b.pt"}, "settings.archs.resnet.retrained: needs settings.archs.resnet.weights"),
+    "the original as retrained": (
+        {"weights": "a.pt", "retrained": "a.pt"},
+        "resnet.retrained: is the file of settings.archs.resnet.weights",
+    ),
     "one retrained for two seeds": (
         {"weights": "a.pt", "retrained": "b.pt", "top": {"seeds": [0, 1]}},
         "resnet.retrained: must hold {seed}",

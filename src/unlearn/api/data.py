@@ -15,6 +15,7 @@ import pyarrow as pa
 from unlearn.config import settings
 from unlearn.config.settings import *  # noqa: F403
 from unlearn.config.settings import Pictures
+from unlearn.sampling import stratified
 
 __all__ = [
     "DataError",
@@ -171,20 +172,6 @@ def decode(
     except Exception as error:  # a damaged file makes Pillow raise SyntaxError, struct.error, zlib.error, …
         raise DataError(f"{where}: not a readable image ({error})") from None
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
-
-
-def stratified(labels: np.ndarray, count: int | None, seed: int) -> np.ndarray:
-    """Ascending indices of a random sample of ``count`` of the labels [N] in the proportions of the classes; of all if
-    ``count`` is None or larger. Each class gives its share rounded down, those with the largest fractions one more."""
-    if count is None or count >= len(labels):
-        return np.arange(len(labels))
-    classes, sizes = np.unique(labels, return_counts=True)
-    shares = sizes * count / len(labels)
-    take = np.floor(shares).astype(int)
-    take[np.argsort(take - shares, kind="stable")[: count - take.sum()]] += 1
-    rng = np.random.default_rng(seed)
-    chosen = [rng.choice(np.flatnonzero(labels == c), k, replace=False) for c, k in zip(classes, take, strict=True)]
-    return np.sort(np.concatenate(chosen))
 
 
 def divided(labels: np.ndarray, fraction: float, seed: int) -> dict[str, np.ndarray]:

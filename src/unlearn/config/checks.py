@@ -146,6 +146,8 @@ def _models(study: Study) -> None:
                 raise ConfigError(f"{where}.args.{name}: follows from the images")
         if spec["retrained"] and not spec["weights"]:
             raise ConfigError(f"{where}.retrained: needs {where}.weights, the original that it belongs to")
+        if spec["retrained"] and spec["retrained"] == spec["weights"]:
+            raise ConfigError(f"{where}.retrained: is the file of {where}.weights, the model that forgot nothing")
         if spec["retrained"]:
             _one_each(study, f"{where}.retrained", spec["retrained"])
         if spec["weights"] and not spec["train"]["epochs"]:

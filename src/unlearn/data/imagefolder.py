@@ -17,6 +17,8 @@ import numpy as np
 from unlearn.api.data import DataError, Encoded, Folder, Fraction, Pictures, Seed, Source, divided, encoded, text
 
 Labelled = tuple[Path, int]
+# What other systems leave behind, with images in it: Synology's thumbnails, macOS's archives, bins.
+FOREIGN = {"@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found"}
 
 
 class Settings(Pictures):
@@ -81,7 +83,7 @@ def _entries(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
     except OSError as error:
         raise DataError(f"{folder}: {error.strerror}") from None
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.name in FOREIGN:
             left_out["hidden"] += 1
         elif not entry.exists():
             left_out["broken link"] += 1

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unlearn import sampling
 from unlearn.io import tables
 from unlearn.io.schema.dataset import DATASET
 from unlearn.io.schema.split import SPLIT
@@ -107,17 +108,7 @@ def to_float(pixels: Tensor) -> Tensor:
 
 
 def stratified(images: ImageSet, count: int | None, seed: int) -> ImageSet:
-    """A random sample of ``count`` images in the proportions of the classes; all images if ``count`` is None or larger.
-
-    Each class gives its share rounded down. The classes with the largest fractions give one image more.
-    """
+    """A random sample of ``count`` images in the proportions of the classes (``unlearn.sampling``)."""
     if count is None or count >= len(images):
         return images
-    labels = images.labels.numpy()
-    classes, sizes = np.unique(labels, return_counts=True)
-    shares = sizes * count / len(labels)
-    take = np.floor(shares).astype(int)
-    take[np.argsort(take - shares, kind="stable")[: count - take.sum()]] += 1
-    rng = np.random.default_rng(seed)
-    chosen = [rng.choice(np.flatnonzero(labels == c), k, replace=False) for c, k in zip(classes, take, strict=True)]
-    return images.select(torch.from_numpy(np.sort(np.concatenate(chosen))))
+    return images.select(torch.from_numpy(sampling.stratified(images.labels.numpy(), count, seed)))

@@ -1,6 +1,8 @@
 """dataset: whatever the source, one Parquet table of raw images."""
 
 import logging
+import unicodedata
+from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import chain
 from typing import Any
@@ -30,6 +32,7 @@ def dataset(out: str, settings: dict[str, Any]) -> None:
         raise DataError(f"{where}: load gives a {type(source).__name__}, must give a Source")
     if len(set(source.classes)) != len(source.classes) or len(source.classes) < 2:
         raise DataError(f"{where}: needs two classes or more with names of their own, has {list(source.classes)}")
+    check_names(source.classes, where)
     chunks = iter(source.chunks)
     first = next(chunks, None)
     if first is None:
@@ -68,6 +71,22 @@ def dataset(out: str, settings: dict[str, Any]) -> None:
     log.info("%d images of shape %s in %d classes", read, tuple(shape), len(source.classes))
     for label, name in enumerate(source.classes):
         log.info("class %s: %d training images, %d test images", name, *(counts[split][label] for split in SPLITS))
+
+
+def check_names(classes: Sequence[str], where: str) -> None:
+    """Two spellings of one class are no two classes. Case may tell classes apart, as letters of an alphabet."""
+    for meant, alike in ((_spelt, True), (lambda name: _spelt(name).casefold(), False)):
+        by_meaning: dict[str, str] = {}
+        for name in classes:
+            if (other := by_meaning.setdefault(meant(name), name)) == name:
+                continue
+            if alike:
+                raise DataError(f"{where}: classes {other!r} and {name!r} differ in spaces or Unicode forms only")
+            log.warning("classes %r and %r differ in case only", other, name)
+
+
+def _spelt(name: str) -> str:
+    return unicodedata.normalize("NFC", " ".join(name.split()))
 
 
 def digest(image: bytes) -> int:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unlearn.api.data import listed, stratified
+from unlearn.api.data import listed
 from unlearn.io import tables
 from unlearn.io.schema.composition import COMPOSITION
 from unlearn.io.schema.dataset import DATASET
 from unlearn.io.schema.split import SPLIT
+from unlearn.sampling import stratified
 
 ROLES = ("forget", "retain", "test")
 LOGGED = 10  # values of an attribute that the log names
