@@ -575,6 +575,15 @@ def test_correlate_pairs_runs_per_architecture_attack_radius_and_role():
     assert found.drop_duplicates("arch")[["n", "seeds"]].to_numpy().tolist() == [[6, 4], [5, 4]]
 
 
+def test_cells_that_agree_in_every_value_are_one():
+    """SalUn at density 1 is RL; the same method twice is no second piece of evidence."""
+    rows = list(runs("net", lambda x: x**2))
+    twin = [{**r, "method": "twin"} for r in rows if r["method"] == "m1"]
+    pd.testing.assert_frame_equal(correlated([*rows, *twin]), correlated(rows))
+    nearly = [{**r, "value": r["value"] + 1e-6 * (r["metric"] == "ta" and r["seed"] == 2)} for r in twin]
+    assert set(correlated([*rows, *nearly])["n"]) == {7}
+
+
 def test_correlations_do_not_depend_on_the_order_of_rows():
     frame = metrics(runs("net", lambda x: (x - 0.5) ** 2))
     keys = ["x", "y", "eps", "statistic"]

@@ -10,7 +10,7 @@ from conftest import CLASSES, image_set
 from sklearn.datasets import load_digits
 from torch import nn
 
-from unlearn.api.metrics import Evidence, Features, MetricError, References, Undefined
+from unlearn.api.metrics import Evidence, Features, MetricError, References, Row, Undefined
 from unlearn.evaluation.activations import ProbeError
 from unlearn.evaluation.features import FeatureError, average, channels_last, ends, layer_features
 from unlearn.io import tables
@@ -21,6 +21,7 @@ from unlearn.models.classifier import Spec, create, head
 from unlearn.models.images import ImageSet, to_float
 from unlearn.run import Run
 from unlearn.stages import features as stage
+from unlearn.stages.measure import _features as measured_features
 from unlearn.stages.measure import frame
 
 # --- the hooks ------------------------------------------------------------------------------------
@@ -353,6 +354,36 @@ def test_probes_need_two_classes_and_two_forget_images(rng):
     one = images[(images["role"] != "forget") | (images["id"] == 60)]
     (reason,) = reasons(linear_probe.compute(evidence(one.reset_index(drop=True), {"a": x["a"][: len(one)]})))
     assert reason.startswith("there is one forget image")
+
+
+def test_the_gap_is_the_mean_over_layers_on_forget_images_of_either_sign():
+    def run(*shares):
+        keys = [(role, layer) for role in ("forget", "test") for layer in ("a", "b")]
+        found = zip(keys, shares, strict=True)
+        rows = [Row("probe_accuracy", share, 10, role=role, layer=layer) for (role, layer), share in found]
+        return Evidence(pd.DataFrame(), np.empty((0, 2)), metrics=frame(rows))
+
+    own, retrain = run(0.9, 0.3, 0.0, 0.0), run(0.5, 0.5, 1.0, 1.0)
+    found = told(linear_probe.compute_relative(own, References(retrain, retrain)))
+    assert found["probe_gap",] == pytest.approx((0.4 + 0.2) / 2)
+    assert found["probe_excess", "forget", "b"] == pytest.approx(-0.2)
+
+
+def test_layers_are_in_order_of_depth(tmp_path):
+    run, path = Run("net", "ten", "cf", "all", 0), tmp_path / "features.parquet"
+    with tables.Writer(FEATURES, path, {}, run) as writer:
+        for layer, depth, width in (("penultimate", 2, 3), ("group 0", 0, 1), ("group 1", 1, 2)):
+            x = np.full((2, width), depth, np.float16)
+            columns = {"id": [0, 1], "role": ["retain", "test"], "label": [0, 1], "layer": layer, "depth": depth}
+            writer.write({**columns, "features": tables.rows(x)})
+    found = measured_features(tables.read(FEATURES, path))
+    assert list(found.layers) == ["group 0", "group 1", "penultimate"]
+    assert {name: x.shape for name, x in found.layers.items()} == {
+        "group 0": (2, 1),
+        "group 1": (2, 2),
+        "penultimate": (2, 3),
+    }
+    assert (found.layers["penultimate"] == 2).all()
 
 
 # --- IDI ------------------------------------------------------------------------------------------
