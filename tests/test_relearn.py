@@ -206,6 +206,17 @@ def test_one_forgotten_image_leaves_an_empty_table(relearned, tmp_path):
     assert described["relearned"] == []
 
 
+def test_images_to_relearn_are_a_random_draw():
+    """Data sets are often sorted within a class: the first images of one may be frames of a film."""
+    labels = torch.arange(400) % 4
+    found = ImageSet(torch.arange(400), torch.zeros(400, 1, 1, 1, dtype=torch.uint8), labels)
+    shown, tested = divide(found, 20)
+    assert shown.labels.bincount().tolist() == [20] * 4
+    assert 150 < shown.ids.double().mean() < 250
+    assert sorted([*shown.ids.tolist(), *tested.ids.tolist()]) == list(range(400))
+    assert shown.ids.tolist() == divide(found, 20)[0].ids.tolist()
+
+
 def test_a_metric_of_an_empty_table_has_no_value():
     run = evidence()
     empty = measured(replace(run, relearning=run.relearning.iloc[:0]))
