@@ -1,4 +1,4 @@
-"""Time and memory of each method on each scope, relative to exact retraining."""
+"""Time, FLOPs and memory of each method on each scope, relative to exact retraining."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,15 @@ from unlearn.api.figures import Figure, ReportSettings, cells, controls, groups,
 
 NEEDS = ("comparisons",)
 MEASURED = ("cost",)
-QUANTITIES = {"relative_seconds": "time / retrain's", "relative_memory": "peak tensor memory / retrain's"}
+QUANTITIES = {
+    "relative_seconds": "time / retrain's",
+    "relative_flops": "FLOPs / retrain's",
+    "relative_memory": "peak memory / retrain's",
+}
 
 
 def data(tables: Mapping[str, pd.DataFrame], settings: ReportSettings) -> pd.DataFrame:
-    """Mean and interval over seeds of both ratios, of every cell but the controls."""
+    """Mean and interval over seeds of the ratios, of every cell but the controls."""
     frame = tables["comparisons"]
     frame = frame[frame["metric"].isin(QUANTITIES) & ~controls(frame)]
     return cells(frame[["arch", "forget", "method", "scope", "metric", "mean", "low", "high", "n"]], settings)
@@ -22,8 +26,10 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
     """A row per quantity, a column per architecture and forget set, bars grouped by scope."""
     columns, methods = groups(frame), list(dict.fromkeys(frame["method"]))
     scopes = [scope for scope in settings.markers if scope in set(frame["scope"])]
+    rows = len(QUANTITIES)
+    size = 4.2 * len(columns), 0.6 + 2.2 * rows
     figure, axes = plt.subplots(
-        2, len(columns), figsize=(4.2 * len(columns), 5), squeeze=False, sharex=True, sharey="row", layout="constrained"
+        rows, len(columns), figsize=size, squeeze=False, sharex=True, sharey="row", layout="constrained"
     )
     width = 0.8 / len(methods)
     for row, (metric, label) in enumerate(QUANTITIES.items()):
@@ -39,7 +45,7 @@ def draw(frame: pd.DataFrame, settings: ReportSettings) -> Figure:
             axis.set_xticks(range(len(scopes)), scopes)
             if row == 0:
                 axis.set_title(settings.label(arch, forget))
-            else:
+            elif row == rows - 1:
                 axis.set_xlabel("layer scope")
     legend(figure, axes[0][0], f"mean of {seeds(frame)}")
     return figure
